@@ -1,0 +1,174 @@
+"""What observers are told: one frozen dataclass a kind of event.
+
+`clock` is the number of instructions this CPU has retired; `cpu` its index; `ip` the address of the instruction that
+the event belongs to (the interrupted one for a delivery). Event types of a delivery are FRED's names, as in
+arch/x86/include/asm/fred.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class EventType(Enum):
+    """Why the IDT was used (FRED event types; SDM 10.2 of the FRED specification)."""
+
+    EXTINT = "EXTINT"
+    NMI = "NMI"
+    HWEXC = "HWEXC"
+    SWINT = "SWINT"
+    PRIV_SWEXC = "PRIV_SWEXC"
+    SWEXC = "SWEXC"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The five words of an interrupt frame, as pushed or as IRETQ restores them."""
+
+    ip: int
+    cs: int
+    flags: int
+    sp: int
+    ss: int
+
+    @property
+    def cpl(self) -> int:
+        """Privilege level of the code that the frame belongs to."""
+        return self.cs & 3
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base: when, on which CPU, at which instruction."""
+
+    clock: int
+    cpu: int
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Event):
+    """A run of instructions retired, in order; only when tracing is on. `clock` is that of the first one.
+
+    `registers`, when asked for, has one row an instruction (state before it): rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
+    `stacks` and `gs` give RSP and GS_BASE before each instruction at whose address the tracer asked for a sample.
+    """
+
+    addresses: tuple[int, ...]
+    samples: tuple[tuple[int, int, int], ...] = ()
+    registers: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(Event):
+    """An event went through the IDT. `frame_at` is the linear address of the pushed frame's RIP word."""
+
+    vector: int
+    type: EventType
+    error_code: int | None
+    frame: Frame
+    frame_at: int
+    ist: int
+    handler: int
+    gs_base: int
+    kernel_gs_base: int
+    cr2: int
+    injected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCall(Event):
+    """SYSCALL executed: RIP from LSTAR, RSP untouched."""
+
+    number: int
+    return_ip: int
+    flags: int
+    sp: int
+    target: int
+    gs_base: int
+    kernel_gs_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Event):
+    """IRETQ or SYSRETQ retired. `frame_at` is the address of the popped frame (0 for SYSRETQ)."""
+
+    by: str
+    frame: Frame
+    frame_at: int
+    gs_base: int
+    kernel_gs_base: int
+    cr3: int
+
+
+@dataclass(frozen=True, slots=True)
+class GsSwapped(Event):
+    """SWAPGS retired: the bases before it; after it they are exchanged."""
+
+    gs_base: int
+    kernel_gs_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class MsrWritten(Event):
+    """WRMSR retired, or a C function wrote the MSR."""
+
+    number: int
+    before: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class CCalled(Event):
+    """The guest reached a C function's entry; `args` are its System V integer arguments as declared."""
+
+    name: str
+    args: tuple[int, ...]
+    sp: int
+    return_to: int
+    cpl: int
+    flags: int
+    gs_base: int
+    kernel_gs_base: int
+    cr3: int
+
+
+@dataclass(frozen=True, slots=True)
+class CReturned(Event):
+    """A C function returned to the guest."""
+
+    name: str
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pended(Event):
+    """An event was raised while it cannot be delivered (IF=0, NMI blocked, shadow): held pending."""
+
+    vector: int
+    type: EventType
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Event):
+    """Something the C side did that a reader wants to see (a signal sent, a tick, a demand-paged page)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleFault(Event):
+    """A second exception came while the first was being delivered; #DF follows (SDM 6.15, interrupt 8)."""
+
+    first: int
+    second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(Event):
+    """Triple fault: an exception came while #DF was being delivered."""
+
+    vector: int
+    why: str

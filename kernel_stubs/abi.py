@@ -1,0 +1,335 @@
+"""What assembly and Python must agree on: structures, the address-space map, thread flags. Defined once, here.
+
+`asm_constants()` gives the names under which the assembly sources see all of it (`PT_REGS_CS`, `PERCPU_TOP_OF_STACK`,
+`CPU_ENTRY_AREA_BASE`, ...). Structures have the meaning of their Linux 6 namesakes; the layout of `PtRegs` and of the
+hardware's `Tss` is the real one, the others hold only what this laboratory uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum, IntFlag
+from typing import Annotated
+
+from emu.arch import KERNEL_SYMBOLS, PAGE_SIZE
+from kernel_stubs.layout import S32, S64, U16, U32, U64, Struct, constants, layout
+
+# --- the address space (Documentation/arch/x86/x86_64/mm.rst) -------------------------------------------------------
+TASK_SIZE_MAX = 0x0000_7FFF_FFFF_F000
+PAGE_OFFSET = 0xFFFF_8880_0000_0000
+"""The direct map: every allocated page frame, 4 KiB pages, writable, never executable."""
+VMALLOC_START = 0xFFFF_C900_0000_0000
+"""Task and IRQ stacks, each followed by a guard page."""
+CPU_ENTRY_AREA_BASE = 0xFFFF_FE00_0000_0000
+"""One read-only page with the IDT, then one CpuEntryArea a CPU. Mapped in user tables too."""
+KERNEL_BASE = 0xFFFF_FFFF_8100_0000
+"""Where the kernel image is linked."""
+KERNEL_PHYS = 0x0010_0000
+"""Where it lies in physical memory."""
+
+PTI_USER_PGTABLE = 1 << 12
+"""The user PGD of a process is the page after its kernel PGD: CR3 bit 12 (page-table isolation)."""
+
+THREAD_SIZE = 16384
+"""A task stack."""
+IRQ_STACK_SIZE = 16384
+EXCEPTION_STACK_SIZE = 8192
+MAX_CPUS = 8
+
+
+# --- pt_regs and the hardware's frames ------------------------------------------------------------------------------
+@layout()
+class PtRegs(Struct):
+    """`struct pt_regs` of x86-64: what every entry leaves on the stack for C."""
+
+    r15: U64
+    r14: U64
+    r13: U64
+    r12: U64
+    bp: U64
+    bx: U64
+    r11: U64
+    r10: U64
+    r9: U64
+    r8: U64
+    ax: U64
+    cx: U64
+    dx: U64
+    si: U64
+    di: U64
+    orig_ax: U64
+    ip: U64
+    cs: U64
+    flags: U64
+    sp: U64
+    ss: U64
+
+    @property
+    def user_mode(self) -> bool:
+        """Whether the interrupted code ran at CPL 3."""
+        return self.cs & 3 == 3
+
+
+@layout(pack=1)
+class Tss(Struct):
+    """64-bit task-state segment (SDM 8.7, figure 8-11)."""
+
+    reserved0: U32
+    sp0: U64
+    sp1: U64
+    sp2: U64
+    reserved1: U64
+    ist: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * 7]
+    reserved2: U64
+    reserved3: U16
+    io_bitmap_base: U16
+
+
+class Ist(IntEnum):
+    """IST index of a gate (1-7), as Linux 6 assigns them."""
+
+    DF = 1
+    NMI = 2
+    DB = 3
+    MCE = 4
+    VC = 5
+
+
+# --- per CPU --------------------------------------------------------------------------------------------------------
+@layout()
+class PerCpu(Struct):
+    """The per-CPU area, at GS_BASE while the kernel runs.
+
+    Its first page holds the TSS only and is mapped in user tables (SYSCALL spills RSP into tss.sp2 before the CR3
+    switch); the rest is the kernel's alone.
+    """
+
+    tss: Tss
+    pad_page: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * (PAGE_SIZE - ctypes.sizeof(Tss))]
+    this_cpu_off: U64
+    """Linear address of this area: the value of GS_BASE in the kernel."""
+    cpu_number: U32
+    preempt_count: U32
+    current_task: U64
+    top_of_stack: U64
+    """End of the current task's stack, where its user pt_regs end."""
+    hardirq_stack_ptr: U64
+    """Top of the hard-IRQ stack."""
+    hardirq_stack_inuse: U64
+    irq_count: U64
+    timer_ticks: U64
+    nmi_count: U64
+    mce_count: U64
+    spurious_count: U64
+    softirq_pending: U64
+    nmi_scratch: U64
+    """For an NMI handler's guest code: an address to touch."""
+
+
+@layout()
+class CpuEntryArea(Struct):
+    """cpu_entry_area of one CPU: what the hardware needs before the CR3 switch. Gaps are unmapped guard pages."""
+
+    gdt: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    pad_guard0: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    entry_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    """The entry trampoline stack; TSS.sp0 points at its end."""
+    tss: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    """Read-only alias of PerCpu.tss; TR's base."""
+    pad_guard1: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    df_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * EXCEPTION_STACK_SIZE]
+    pad_guard2: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    nmi_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * EXCEPTION_STACK_SIZE]
+    pad_guard3: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    db_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * EXCEPTION_STACK_SIZE]
+    pad_guard4: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    mce_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * EXCEPTION_STACK_SIZE]
+    pad_guard5: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+    vc_stack: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * EXCEPTION_STACK_SIZE]
+    pad_guard6: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * PAGE_SIZE]
+
+
+def cpu_entry_area(cpu: int) -> int:
+    """Linear address of a CPU's CpuEntryArea."""
+    return CPU_ENTRY_AREA_BASE + PAGE_SIZE + cpu * ctypes.sizeof(CpuEntryArea)
+
+
+# --- boot -----------------------------------------------------------------------------------------------------------
+@layout(pack=1)
+class DescriptorPointer(Struct):
+    """Operand of LGDT and LIDT, padded to 16 bytes."""
+
+    limit: U16
+    base: U64
+    pad: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * 6]
+
+
+@layout()
+class MsrSetting(Struct):
+    """One WRMSR of the boot code."""
+
+    index: U32
+    low: U32
+    high: U32
+    pad: U32
+
+
+MAX_BOOT_MSRS = 24
+
+
+@layout()
+class CpuBoot(Struct):
+    """What `startup_64` finds at RDI: the tables and register values that this CPU is to load."""
+
+    gdt: DescriptorPointer
+    idt: DescriptorPointer
+    cr0: U64
+    cr4: U64
+    stack: U64
+    """End of the stack that the boot code runs on: this CPU's first task's."""
+    cpu_number: U64
+    msr_count: U64
+    msrs: Annotated[ctypes.Array[MsrSetting], MsrSetting * MAX_BOOT_MSRS]
+
+
+@layout()
+class IdtSource(Struct):
+    """One row of the image's `idt_source` table, ended by a row whose handler is 0: what the boot code makes a gate of."""
+
+    handler: U64
+    vector: U32
+    ist: U16
+    type_attr: U16
+    """Present, DPL and type as in byte 5 of a gate (0x8e: interrupt gate DPL 0, 0xee: DPL 3)."""
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+class Tif(IntFlag):
+    """thread_info.flags (arch/x86/include/asm/thread_info.h)."""
+
+    NOTIFY_RESUME = 1 << 1
+    SIGPENDING = 1 << 2
+    NEED_RESCHED = 1 << 3
+    UPROBE = 1 << 12
+    PATCH_PENDING = 1 << 13
+    NOTIFY_SIGNAL = 1 << 17
+
+
+EXIT_TO_USER_MODE_WORK = int(
+    Tif.NOTIFY_RESUME | Tif.SIGPENDING | Tif.NEED_RESCHED | Tif.UPROBE | Tif.PATCH_PENDING | Tif.NOTIFY_SIGNAL
+)
+
+
+@layout()
+class ThreadInfo(Struct):
+    """The head of a task_struct."""
+
+    flags: U64
+    syscall_work: U64
+    status: U32
+    cpu: U32
+
+
+@layout()
+class TaskStruct(Struct):
+    """`struct task_struct`: one page of its own."""
+
+    thread_info: ThreadInfo
+    state: S64
+    stack: U64
+    """Lowest address of the task's stack."""
+    sp: U64
+    """Saved RSP while the task does not run."""
+    mm: U64
+    pid: S32
+    tgid: S32
+    fsbase: U64
+    gsbase: U64
+    fsindex: U16
+    gsindex: U16
+    pad0: U32
+    cr2: U64
+    trap_nr: U64
+    error_code: U64
+    exit_code: S32
+    """As wait(2) reports it: status << 8, or the signal's number."""
+    exit_state: U32
+    pending: U64
+    """Pending signals, bit n-1 for signal n."""
+    blocked: U64
+    clear_child_tid: U64
+    robust_list: U64
+    rseq: U64
+    ret_count: U64
+    """Returns to user mode that ran the work loop (for tests and reports)."""
+    comm: Annotated[bytes, ctypes.c_char * 16]
+
+
+@layout()
+class MmStruct(Struct):
+    """`struct mm_struct`: a page of its own, with its areas behind it."""
+
+    pgd: U64
+    """Physical address of the kernel PGD; the user PGD is the next page."""
+    start_brk: U64
+    brk: U64
+    mmap_base: U64
+    start_stack: U64
+    area_count: U64
+    minor_faults: U64
+
+
+class VmFlags(IntFlag):
+    """vm_area_struct.vm_flags."""
+
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    GROWSDOWN = 0x100
+
+
+@layout()
+class VmArea(Struct):
+    """`struct vm_area_struct`; sorted by address in the mm's page."""
+
+    start: U64
+    end: U64
+    flags: U64
+    file: U64
+    """0: anonymous; else 1 + index of the file among the machine's inputs."""
+    file_offset: U64
+    """Byte offset in the file of `start`."""
+    file_bytes: U64
+    """How many bytes from `start` come from the file; the rest is zero."""
+
+
+MAX_AREAS = (PAGE_SIZE - ctypes.sizeof(MmStruct)) // ctypes.sizeof(VmArea)
+
+
+def asm_constants() -> dict[str, int]:
+    """Name -> value for the assembly sources, in a stable order."""
+    table: dict[str, int] = {
+        "PAGE_SIZE": PAGE_SIZE,
+        "PAGE_OFFSET": PAGE_OFFSET,
+        "CPU_ENTRY_AREA_BASE": CPU_ENTRY_AREA_BASE,
+        "THREAD_SIZE": THREAD_SIZE,
+        "EXCEPTION_STACK_SIZE": EXCEPTION_STACK_SIZE,
+        "PTI_USER_PGTABLE": PTI_USER_PGTABLE,
+        "MAX_CPUS": MAX_CPUS,
+        "EXIT_TO_USER_MODE_WORK": EXIT_TO_USER_MODE_WORK,
+    }
+    for prefix, cls in (
+        ("PT_REGS", PtRegs),
+        ("TSS", Tss),
+        ("PERCPU", PerCpu),
+        ("CPU_ENTRY_AREA", CpuEntryArea),
+        ("CPU_BOOT", CpuBoot),
+        ("MSR_SETTING", MsrSetting),
+        ("IDT_SOURCE", IdtSource),
+        ("TASK", TaskStruct),
+        ("THREAD_INFO", ThreadInfo),
+    ):
+        table |= constants(prefix, cls)
+    table |= {f"IST_{ist.name}": ist.value for ist in Ist}
+    table |= {f"TIF_{flag.name}": flag.value for flag in Tif}
+    return table | KERNEL_SYMBOLS
