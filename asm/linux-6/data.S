@@ -1,0 +1,57 @@
+# Tables.
+
+.section .rodata,"a",@progbits
+    .balign 4096
+
+.set GATE_DPL0, 0x8e
+.set GATE_DPL3, 0xee
+
+# One IdtSource: the boot code cannot have the gates themselves assembled, for a gate splits its address in three.
+.macro GATE vector, handler, ist=0, type_attr=GATE_DPL0
+    .quad   \handler
+    .long   \vector
+    .word   \ist, \type_attr
+.endm
+
+.globl idt_source
+idt_source:
+    GATE X86_TRAP_DE, asm_exc_divide_error
+    GATE X86_TRAP_DB, asm_exc_debug, IST_DB
+    GATE X86_TRAP_NMI, asm_exc_nmi, IST_NMI
+    GATE X86_TRAP_BP, asm_exc_int3, 0, GATE_DPL3
+    GATE X86_TRAP_OF, asm_exc_overflow, 0, GATE_DPL3
+    GATE X86_TRAP_BR, asm_exc_bounds
+    GATE X86_TRAP_UD, asm_exc_invalid_op
+    GATE X86_TRAP_NM, asm_exc_device_not_available
+    GATE X86_TRAP_DF, asm_exc_double_fault, IST_DF
+    GATE X86_TRAP_OLD_MF, asm_exc_coproc_segment_overrun
+    GATE X86_TRAP_TS, asm_exc_invalid_tss
+    GATE X86_TRAP_NP, asm_exc_segment_not_present
+    GATE X86_TRAP_SS, asm_exc_stack_segment
+    GATE X86_TRAP_GP, asm_exc_general_protection
+    GATE X86_TRAP_PF, asm_exc_page_fault
+    GATE X86_TRAP_SPURIOUS, asm_exc_spurious_interrupt_bug
+    GATE X86_TRAP_MF, asm_exc_coprocessor_error
+    GATE X86_TRAP_AC, asm_exc_alignment_check
+    GATE X86_TRAP_MC, asm_exc_machine_check, IST_MCE
+    GATE X86_TRAP_XF, asm_exc_simd_coprocessor_error
+    GATE X86_TRAP_VE, asm_exc_virtualization_exception
+    GATE X86_TRAP_CP, asm_exc_control_protection
+    GATE X86_TRAP_VC, asm_exc_vmm_communication, IST_VC
+    GATE LOCAL_TIMER_VECTOR, asm_sysvec_apic_timer_interrupt
+    GATE ERROR_APIC_VECTOR, asm_sysvec_error_interrupt
+    GATE SPURIOUS_APIC_VECTOR, asm_sysvec_spurious_apic_interrupt
+    GATE 0, 0
+
+.section .data,"aw",@progbits
+    .balign 4096
+
+# The 256 gates: a page of its own, which cpu_entry_area maps again read-only.
+.globl idt_table
+idt_table:
+    .fill   NR_VECTORS * 16, 1, 0
+
+# CPU number -> per-CPU base.  Filled in before the CPUs start.
+.globl __per_cpu_offset
+__per_cpu_offset:
+    .fill   MAX_CPUS, 8, 0
