@@ -27,6 +27,11 @@ KERNEL_BASE = 0xFFFF_FFFF_8100_0000
 KERNEL_PHYS = 0x0010_0000
 """Where it lies in physical memory."""
 
+INIT_PGD = 0x0001_0000
+"""Physical address of the kernel's own PGD (init_mm); its user PGD is the next page."""
+MEMORY_INFO = 0x0000_8000
+"""Physical address of the page allocator's MemoryInfo."""
+
 PTI_USER_PGTABLE = 1 << 12
 """The user PGD of a process is the page after its kernel PGD: CR3 bit 12 (page-table isolation)."""
 
@@ -154,6 +159,19 @@ def cpu_entry_area(cpu: int) -> int:
     return CPU_ENTRY_AREA_BASE + PAGE_SIZE + cpu * ctypes.sizeof(CpuEntryArea)
 
 
+@layout()
+class MemoryInfo(Struct):
+    """The page allocator: frames above `next_frame` are untouched, freed ones are linked through their first word."""
+
+    next_frame: U64
+    """Physical address."""
+    end: U64
+    """End of RAM."""
+    free_list: U64
+    """Physical address of the first freed frame, 0 for none."""
+    allocated: U64
+
+
 # --- boot -----------------------------------------------------------------------------------------------------------
 @layout(pack=1)
 class DescriptorPointer(Struct):
@@ -194,7 +212,7 @@ class CpuBoot(Struct):
 
 @layout()
 class IdtSource(Struct):
-    """One row of the image's `idt_source` table, ended by a row whose handler is 0: what the boot code makes a gate of."""
+    """One row of the image's `idt_source` table, from which boot code makes a gate; a row with handler 0 ends it."""
 
     handler: U64
     vector: U32

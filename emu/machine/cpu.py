@@ -1,0 +1,467 @@
+"""One CPU: the engine, its registers at rest, and `run` to the next stop.
+
+Hooks only note why they stopped and stop; all state changes happen between two runs, in the saved context, which is
+written back before the next one. Together with engine.py this is the only place that knows unicorn.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from unicorn import (
+    UC_ARCH_X86,
+    UC_HOOK_CODE,
+    UC_HOOK_INSN,
+    UC_HOOK_INSN_INVALID,
+    UC_HOOK_INTR,
+    UC_MODE_64,
+    UC_PROT_ALL,
+    Uc,
+)
+from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import uclib
+
+from emu.arch import ARITHMETIC_FLAGS, Rflags
+from emu.machine import engine
+from emu.machine.memory import Memory
+
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
+REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+ES, CS, SS, DS, FS, GS = range(6)
+
+_NOWHERE = 0x8000_0000_0000_0000
+"""Never an instruction's address, so `until` never ends a run."""
+
+_SHADOW = 1 << 3
+"""hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
+_CPL = 3
+_CODE64_HFLAGS = (1 << 4) | (1 << 5) | (1 << 15)
+"""hflags of a 64-bit code segment: CS32, SS32, CS64."""
+
+_CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+_INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_FLAG_CB = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_IN_CB = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
+_OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
+
+
+class StopKind(Enum):
+    """Why a run ended."""
+
+    COUNT = "count"  # as many instructions retired as asked for
+    BREAK = "break"  # before an instruction that has a stop on it
+    FAULT = "fault"  # an exception; RIP on the instruction (after it for a single-step #DB)
+    SOFTWARE = "software"  # INT n, INT3: RIP after it
+    SYSCALL = "syscall"  # RIP after it
+    SYSENTER = "sysenter"  # RIP after it
+    CPUID = "cpuid"  # RIP after it
+    RDTSC = "rdtsc"  # RIP after it
+    IN = "in"  # RIP after it
+    OUT = "out"  # RIP after it
+    HALT = "halt"  # HLT at CPL 0; RIP after it
+    BUS = "bus"  # physical memory that is not there
+
+
+@dataclass(slots=True)
+class Stop:
+    """The end of a run: its kind, how many instructions retired, RIP, and what belongs to the kind."""
+
+    kind: StopKind
+    retired: int
+    ip: int
+    vector: int = 0
+    error_code: int = 0
+    start: int = 0
+    """IN and OUT: address of the instruction."""
+    port: int = 0
+    size: int = 0
+    value: int = 0
+
+
+class Cpu:
+    """Registers are read and written at rest only. Addresses and values are unsigned 64-bit."""
+
+    def __init__(self, index: int, memory: Memory) -> None:
+        engine.probe()
+        self.index = index
+        self.memory = memory
+        self._uc = Uc(UC_ARCH_X86, UC_MODE_64, engine.CPU_MODEL)
+        self._uc.mem_map_ptr(0, memory.size, UC_PROT_ALL, memory.host_address)
+        self._uch = self._uc._uch
+        self._context = self._uc.context_save()
+        self.state = engine.view(self._context)
+        self._context_size = engine.context_size(self._uc)
+        self._context_address = ctypes.addressof(self.state)
+        self._counter = ctypes.c_uint64.from_address(engine.handle(self._uc) + engine.COUNTER_OFFSET)
+        self._dirty = False
+        self._stale_tlb = False
+        self._stop: Stop | None = None
+        self._pass_ip = -1
+        self._keep: list[object] = []
+        self._stops: dict[int, int] = {}
+        self._quiet: frozenset[int] = frozenset()
+        self._trace_hook: int | None = None
+        self._install_hooks()
+
+    # --- hooks: they note and stop ----------------------------------------------------------------------------------
+    def _hook(self, kind: int, callback: object, begin: int = 1, end: int = 0, instruction: int | None = None) -> int:
+        hook = ctypes.c_size_t()
+        extra = () if instruction is None else (ctypes.c_int(instruction),)
+        status = uclib.uc_hook_add(
+            self._uch, ctypes.byref(hook), kind, callback, None, ctypes.c_uint64(begin), ctypes.c_uint64(end), *extra
+        )
+        if status:
+            raise RuntimeError(f"uc_hook_add: status {status}")
+        self._keep.append(callback)
+        return hook.value
+
+    def _install_hooks(self) -> None:
+        uch, stop_engine = self._uch, uclib.uc_emu_stop
+        state = self.state
+        save, context = uclib.uc_context_save, self._context.context
+
+        def on_interrupt(_uc: int, vector: int, _data: int) -> None:
+            save(uch, context)  # the engine clears the error code when the run ends
+            kind = StopKind.SOFTWARE if state.exception_is_int else StopKind.FAULT
+            self._stop = Stop(kind, -1, 0, vector, state.error_code & 0xFFFFFFFF)
+            stop_engine(uch)
+
+        def on_invalid(_uc: int, _data: int) -> int:
+            self._stop = Stop(StopKind.FAULT, -1, 0, 6)
+            stop_engine(uch)
+            return 1
+
+        def instruction(kind: StopKind) -> Callable[[int, int], int]:
+            def on_instruction(_uc: int, _data: int) -> int:
+                self._stop = Stop(kind, -1, 0)
+                stop_engine(uch)
+                return 1
+
+            return on_instruction
+
+        def on_in(_uc: int, port: int, size: int, _data: int) -> int:
+            self._stop = Stop(StopKind.IN, -1, 0, start=self._uc.reg_read(x86.UC_X86_REG_RIP), port=port, size=size)
+            stop_engine(uch)
+            return 0
+
+        def on_out(_uc: int, port: int, size: int, value: int, _data: int) -> None:
+            start = self._uc.reg_read(x86.UC_X86_REG_RIP)
+            self._stop = Stop(StopKind.OUT, -1, 0, start=start, port=port, size=size, value=value)
+            stop_engine(uch)
+
+        def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
+            if address == self._pass_ip:
+                self._pass_ip = -1
+            elif address in self._stops and address not in self._quiet:
+                self._stop = Stop(StopKind.BREAK, -1, address)
+                stop_engine(uch)
+
+        self._on_code = _CODE_CB(on_code)
+        self._hook(UC_HOOK_INTR, _INTR_CB(on_interrupt))
+        self._hook(UC_HOOK_INSN_INVALID, _FLAG_CB(on_invalid))
+        for kind, number in (
+            (StopKind.SYSCALL, x86.UC_X86_INS_SYSCALL),
+            (StopKind.SYSENTER, x86.UC_X86_INS_SYSENTER),
+            (StopKind.CPUID, x86.UC_X86_INS_CPUID),
+            (StopKind.RDTSC, x86.UC_X86_INS_RDTSC),
+            (StopKind.RDTSC, x86.UC_X86_INS_RDTSCP),
+        ):
+            self._hook(UC_HOOK_INSN, _FLAG_CB(instruction(kind)), instruction=number)
+        self._hook(UC_HOOK_INSN, _IN_CB(on_in), instruction=x86.UC_X86_INS_IN)
+        self._hook(UC_HOOK_INSN, _OUT_CB(on_out), instruction=x86.UC_X86_INS_OUT)
+
+    def stop_at(self, addresses: Iterable[int], span: tuple[int, int] | None = None) -> None:
+        """Stop before the instructions at these addresses, for good.
+
+        With `span` (first, last) one hook covers them all, which costs a callback for each instruction in the span:
+        right for a dense range that little else runs in.
+        """
+        fresh = [a for a in dict.fromkeys(addresses) if a not in self._stops]
+        for address in fresh:
+            self._stops[address] = 0
+        if span:
+            self._hook(UC_HOOK_CODE, self._on_code, *span)
+        else:
+            for address in fresh:
+                self._stops[address] = self._hook(UC_HOOK_CODE, self._on_code, address, address)
+        self.flush_code()
+
+    def clear_stops(self, addresses: Iterable[int]) -> None:
+        """Forget stops that `stop_at` set without a span."""
+        for address in addresses:
+            hook = self._stops.pop(address, 0)
+            if hook:
+                uclib.uc_hook_del(self._uch, ctypes.c_size_t(hook))
+        self.flush_code()
+
+    def quiet(self, addresses: frozenset[int]) -> None:
+        """Do not stop at these addresses for now (their hooks stay)."""
+        self._quiet = addresses
+
+    def trace(self, on_instruction: Callable[[int], None] | None) -> None:
+        """Call `on_instruction(address)` before every instruction; None ends it.
+
+        The callback may read, through `peek`, and nothing else.
+        """
+        if self._trace_hook is not None:
+            uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._trace_hook))
+            self._trace_hook = None
+        if on_instruction is not None:
+            note = on_instruction
+
+            def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
+                note(address)
+
+            self._trace_hook = self._hook(UC_HOOK_CODE, _CODE_CB(on_code))
+        self.flush_code()
+
+    def peek(self) -> engine.SavedCpu:
+        """Inside a trace callback: the state before the instruction (RIP and lazy flags excepted)."""
+        uclib.uc_context_save(self._uch, self._context.context)
+        return self.state
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def run(self, count: int, *, step_over: bool = False) -> Stop:
+        """Retire up to `count` instructions from RIP and say why it ended.
+
+        With `step_over` a stop on the first instruction is passed. Each iteration of a REP instruction counts as one,
+        as each is an instruction boundary.
+        """
+        if count <= 0:
+            return Stop(StopKind.COUNT, 0, self.state.rip)
+        self._write_back()
+        ip = self.state.rip
+        self._pass_ip = ip if step_over and ip in self._stops and ip not in self._quiet else -1
+        self._stop = None
+        status = uclib.uc_emu_start(
+            self._uch, ctypes.c_uint64(ip), ctypes.c_uint64(_NOWHERE), 0, ctypes.c_size_t(count)
+        )
+        self._pass_ip = -1
+        uclib.uc_context_save(self._uch, self._context.context)
+        return self._explain(status, count, self._counter.value)
+
+    def _explain(self, status: int, count: int, counter: int) -> Stop:
+        state = self.state
+        stop = self._stop
+        if stop is None:
+            if status:
+                stop = Stop(StopKind.BUS, counter - 1, state.rip)
+            elif counter > count:
+                stop = Stop(StopKind.COUNT, count, state.rip)
+            else:
+                stop = Stop(StopKind.HALT, counter, state.rip)
+            return stop
+        kind = stop.kind
+        if kind is StopKind.SOFTWARE or kind is StopKind.SYSCALL or kind is StopKind.SYSENTER:
+            stop.retired = counter
+        elif kind is StopKind.FAULT and stop.vector == 1:
+            # A single step is reported after its instruction, a breakpoint (DR0-3) before it.
+            stop.retired = counter if state.eflags & Rflags.TF else counter - 1
+        else:
+            stop.retired = counter - 1
+        stop.ip = state.rip
+        if kind is StopKind.FAULT or kind is StopKind.SOFTWARE:
+            state.old_exception = -1  # or the next contributory fault becomes #DF inside the engine
+            self._dirty = True
+        return stop
+
+    def _write_back(self) -> None:
+        if self._dirty:
+            uclib.uc_context_restore(self._uch, self._context.context)
+            self._dirty = False
+        if self._stale_tlb:
+            self._uc.reg_write(x86.UC_X86_REG_CR3, self.state.cr[3])
+            self._stale_tlb = False
+
+    def flush_tlb(self) -> None:
+        """Page tables changed behind the engine's back."""
+        self._stale_tlb = True
+
+    def flush_code(self) -> None:
+        """Drop all translations: hooks changed, or code was written by the host."""
+        self._uc.ctl_flush_tb()
+
+    # --- registers at rest ------------------------------------------------------------------------------------------
+    def register(self, number: int) -> int:
+        """A general register by its encoding (RAX 0 ... R15 15)."""
+        value: int = self.state.regs[number]
+        return value
+
+    def set_register(self, number: int, value: int) -> None:
+        """Write a general register."""
+        self.state.regs[number] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._dirty = True
+
+    @property
+    def ip(self) -> int:
+        """RIP."""
+        return self.state.rip
+
+    @ip.setter
+    def ip(self, value: int) -> None:
+        self.state.rip = value
+        self._dirty = True
+
+    @property
+    def sp(self) -> int:
+        """RSP."""
+        return self.register(RSP)
+
+    @sp.setter
+    def sp(self, value: int) -> None:
+        self.set_register(RSP, value)
+
+    @property
+    def flags(self) -> int:
+        """RFLAGS."""
+        state = self.state
+        if state.cc_op == engine.CC_OP_EFLAGS:
+            df = Rflags.DF if state.df < 0 else 0
+            return (state.eflags & ~(ARITHMETIC_FLAGS | Rflags.DF)) | (state.cc_src & ARITHMETIC_FLAGS) | df | 2
+        self._write_back()  # lazy flags: the engine computes them from what the context holds
+        return int(self._uc.reg_read(x86.UC_X86_REG_RFLAGS))
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        state = self.state
+        state.cc_op, state.cc_src = engine.CC_OP_EFLAGS, value & ARITHMETIC_FLAGS
+        state.df = -1 if value & Rflags.DF else 1
+        state.eflags = value & ~(ARITHMETIC_FLAGS | int(Rflags.DF)) & 0xFFFF_FFFF | 2
+        self._dirty = True
+
+    @property
+    def interrupts_enabled(self) -> bool:
+        """RFLAGS.IF."""
+        return bool(self.state.eflags & Rflags.IF)
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level."""
+        return self.state.hflags & _CPL
+
+    @property
+    def shadow(self) -> bool:
+        """Whether an STI or MOV SS shadow holds interrupts off for this instruction (SDM 6.8.3)."""
+        return bool(self.state.hflags & _SHADOW)
+
+    def clear_shadow(self) -> None:
+        """End a shadow."""
+        self.state.hflags &= ~_SHADOW
+        self._dirty = True
+
+    @property
+    def long_mode_code(self) -> bool:
+        """Whether CS is a 64-bit code segment (not compatibility mode)."""
+        return bool(self.state.segs[CS].flags & (1 << 21))
+
+    def selector(self, segment: int) -> int:
+        """Selector in a segment register (ES CS SS DS FS GS: 0-5)."""
+        return self.state.segs[segment].selector
+
+    def load_code_segment(self, selector: int, flags: int, cpl: int) -> None:
+        """CS of 64-bit code with the given descriptor flags, and the privilege level with it."""
+        segment = self.state.segs[CS]
+        segment.selector, segment.base, segment.limit, segment.flags = selector, 0, 0xFFFFFFFF, flags
+        self.state.hflags = (self.state.hflags & ~_CPL) | _CODE64_HFLAGS | cpl
+        self._dirty = True
+
+    def load_stack_segment(self, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
+        """SS with the given hidden part."""
+        engine.set_selector(self.state.segs[SS], selector, flags, base, limit)
+        self._dirty = True
+
+    def clear_segment(self, segment: int) -> None:
+        """A null selector, base and limit 0."""
+        engine.set_selector(self.state.segs[segment], 0, 0, 0, 0)
+        self._dirty = True
+
+    @property
+    def gs_base(self) -> int:
+        """IA32_GS_BASE."""
+        return self.state.segs[GS].base
+
+    @gs_base.setter
+    def gs_base(self, value: int) -> None:
+        self.state.segs[GS].base = value
+        self._dirty = True
+
+    @property
+    def fs_base(self) -> int:
+        """IA32_FS_BASE."""
+        return self.state.segs[FS].base
+
+    @fs_base.setter
+    def fs_base(self, value: int) -> None:
+        self.state.segs[FS].base = value
+        self._dirty = True
+
+    @property
+    def kernel_gs_base(self) -> int:
+        """IA32_KERNEL_GS_BASE."""
+        return self.state.kernel_gs_base
+
+    @kernel_gs_base.setter
+    def kernel_gs_base(self, value: int) -> None:
+        self.state.kernel_gs_base = value
+        self._dirty = True
+
+    @property
+    def cr0(self) -> int:
+        """CR0."""
+        return int(self.state.cr[0])
+
+    @property
+    def cr2(self) -> int:
+        """CR2."""
+        return int(self.state.cr[2])
+
+    @cr2.setter
+    def cr2(self, value: int) -> None:
+        self.state.cr[2] = value
+        self._dirty = True
+
+    @property
+    def cr3(self) -> int:
+        """CR3."""
+        return int(self.state.cr[3])
+
+    @property
+    def cr4(self) -> int:
+        """CR4."""
+        return int(self.state.cr[4])
+
+    def set_control(self, *, cr0: int | None = None, cr3: int | None = None, cr4: int | None = None) -> None:
+        """Load control registers through the engine, which derives its own mode bits from them."""
+        self._write_back()
+        for register, value in (
+            (x86.UC_X86_REG_CR4, cr4),
+            (x86.UC_X86_REG_CR3, cr3),
+            (x86.UC_X86_REG_CR0, cr0),
+        ):
+            if value is not None:
+                self._uc.reg_write(register, value)
+        uclib.uc_context_save(self._uch, self._context.context)
+
+    def set_efer(self, value: int) -> None:
+        """Load IA32_EFER through the engine."""
+        self._write_back()
+        self._uc.msr_write(0xC0000080, value)
+        uclib.uc_context_save(self._uch, self._context.context)
+
+    def mark_dirty(self) -> None:
+        """`state` was changed directly."""
+        self._dirty = True
+
+    # --- snapshot ---------------------------------------------------------------------------------------------------
+    def save(self) -> bytes:
+        """The whole context, at rest."""
+        return ctypes.string_at(self._context_address, self._context_size)
+
+    def load(self, saved: bytes) -> None:
+        """Back to a saved context; the TLB is flushed."""
+        ctypes.memmove(self._context_address, saved, self._context_size)
+        self._dirty = True
+        self._stale_tlb = True

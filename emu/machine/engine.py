@@ -1,0 +1,262 @@
+"""The engine's saved CPU state as a structure, and the probe that refuses an engine we do not know.
+
+Offsets are those of the unicorn 2.1.4 wheel (a QEMU 5 `CPUX86State` behind a 40-byte header). They are no API: a
+scratch engine is loaded with known values at start-up and every offset that we rely on is checked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from functools import cache
+
+import unicorn
+from unicorn import UC_ARCH_X86, UC_HOOK_CODE, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc
+from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import uclib
+
+from emu.errors import EngineError
+
+CPU_MODEL = x86.UC_CPU_X86_SKYLAKE_SERVER
+"""Has SMEP, SMAP and FSGSBASE; the default model lacks SMAP."""
+
+CC_OP_EFLAGS = 1
+"""cc_op when the arithmetic flags stand in cc_src as they are."""
+
+COUNTER_OFFSET = 1368
+"""Of emu_counter in the engine struct; emu_count follows it."""
+
+
+class Segment(ctypes.Structure):
+    """A segment register with its hidden part; `flags` is the descriptor's high doubleword."""
+
+    _fields_ = [
+        ("selector", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("base", ctypes.c_uint64),
+        ("limit", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+    selector: int
+    base: int
+    limit: int
+    flags: int
+
+
+_FIELDS: tuple[tuple[str, int, type], ...] = (
+    ("regs", 40, ctypes.c_uint64 * 16),
+    ("rip", 168, ctypes.c_uint64),
+    ("eflags", 176, ctypes.c_uint64),
+    ("cc_dst", 184, ctypes.c_uint64),
+    ("cc_src", 192, ctypes.c_uint64),
+    ("cc_src2", 200, ctypes.c_uint64),
+    ("cc_op", 208, ctypes.c_uint32),
+    ("df", 212, ctypes.c_int32),
+    ("hflags", 216, ctypes.c_uint32),
+    ("hflags2", 220, ctypes.c_uint32),
+    ("segs", 224, Segment * 6),
+    ("ldt", 368, Segment),
+    ("tr", 392, Segment),
+    ("gdt", 416, Segment),
+    ("idt", 440, Segment),
+    ("cr", 464, ctypes.c_uint64 * 5),
+    ("efer", 632, ctypes.c_uint64),
+    ("sysenter_cs", 4840, ctypes.c_uint32),
+    ("sysenter_esp", 4848, ctypes.c_uint64),
+    ("sysenter_eip", 4856, ctypes.c_uint64),
+    ("star", 4864, ctypes.c_uint64),
+    ("lstar", 4880, ctypes.c_uint64),
+    ("cstar", 4888, ctypes.c_uint64),
+    ("fmask", 4896, ctypes.c_uint64),
+    ("kernel_gs_base", 4904, ctypes.c_uint64),
+    ("tsc_aux", 4936, ctypes.c_uint64),
+    ("pat", 5320, ctypes.c_uint64),
+    ("error_code", 5424, ctypes.c_int32),
+    ("exception_is_int", 5428, ctypes.c_int32),
+    ("dr", 5440, ctypes.c_uint64 * 8),
+    ("old_exception", 5536, ctypes.c_int32),
+)
+
+
+def _structure_fields() -> list[tuple[str, object]]:
+    fields: list[tuple[str, object]] = []
+    at = 0
+    for name, offset, kind in _FIELDS:
+        if offset > at:
+            fields.append((f"pad_{at}", ctypes.c_byte * (offset - at)))
+        fields.append((name, kind))
+        at = offset + ctypes.sizeof(kind)
+    return fields
+
+
+class SavedCpu(ctypes.Structure):
+    """The saved context. Not here: arithmetic flags while cc_op is lazy (ask the engine)."""
+
+    _pack_ = 1
+    _fields_ = _structure_fields()  # type: ignore[assignment]  # a list built from the table above
+    regs: ctypes.Array[ctypes.c_uint64]
+    rip: int
+    eflags: int
+    cc_src: int
+    cc_op: int
+    df: int
+    hflags: int
+    segs: ctypes.Array[Segment]
+    ldt: Segment
+    tr: Segment
+    gdt: Segment
+    idt: Segment
+    cr: ctypes.Array[ctypes.c_uint64]
+    efer: int
+    sysenter_cs: int
+    sysenter_esp: int
+    sysenter_eip: int
+    star: int
+    lstar: int
+    cstar: int
+    fmask: int
+    kernel_gs_base: int
+    tsc_aux: int
+    pat: int
+    error_code: int
+    exception_is_int: int
+    dr: ctypes.Array[ctypes.c_uint64]
+    old_exception: int
+
+
+def view(context: unicorn.UcContext) -> SavedCpu:
+    """The structure over a context's buffer; valid as long as the context lives."""
+    return SavedCpu.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
+
+
+def context_size(uc: Uc) -> int:
+    """Bytes of a saved context."""
+    uclib.uc_context_size.restype = ctypes.c_size_t
+    return int(uclib.uc_context_size(uc._uch))
+
+
+def handle(uc: Uc) -> int:
+    """Address of the engine struct."""
+    raw = uc._uch
+    return int(raw.value if hasattr(raw, "value") else raw)
+
+
+def set_selector(segment: Segment, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
+    """Load a segment cache."""
+    segment.selector, segment.flags, segment.base, segment.limit = selector, flags, base, limit
+
+
+def _expect(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise EngineError(
+            f"unicorn {unicorn.__version__}: {what} is {found!r} where {wanted!r} was expected; "
+            "entry64 knows the 2.1.4 wheel: pip install unicorn==2.1.4"
+        )
+
+
+def _scratch_engine() -> tuple[Uc, mmap.mmap]:
+    """Long mode with 2 MiB at 0x200000 mapped user and 0 mapped kernel; GDT at 0x6000."""
+    ram = mmap.mmap(-1, 4 << 20)
+    uc = Uc(UC_ARCH_X86, UC_MODE_64, CPU_MODEL)
+    uc.mem_map_ptr(0, len(ram), UC_PROT_ALL, ctypes.addressof(ctypes.c_char.from_buffer(ram)))
+    for at, words in (
+        (0x1000, (0x2007,)),
+        (0x2000, (0x3007,)),
+        (0x3000, (0x83, 0x200087)),
+        (0x6000, (0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0, 0x00CFF3000000FFFF, 0x00AFFB000000FFFF)),
+    ):
+        struct.pack_into(f"<{len(words)}Q", ram, at, *words)
+    uc.reg_write(x86.UC_X86_REG_GDTR, (0, 0x6000, 55, 0))
+    uc.reg_write(x86.UC_X86_REG_CR4, 0x620)
+    uc.msr_write(0xC0000080, 0xD01)
+    uc.reg_write(x86.UC_X86_REG_CR3, 0x1000)
+    uc.reg_write(x86.UC_X86_REG_CR0, 0x80050033)
+    return uc, ram
+
+
+def _check_registers(uc: Uc) -> None:
+    """Every MSR and table register is where we think it is."""
+    msrs = {
+        "star": 0xC0000081, "lstar": 0xC0000082, "cstar": 0xC0000083, "fmask": 0xC0000084,
+        "kernel_gs_base": 0xC0000102, "sysenter_cs": 0x174, "sysenter_esp": 0x175, "sysenter_eip": 0x176,
+    }  # fmt: skip
+    for n, number in enumerate(msrs.values()):
+        uc.msr_write(number, 0x1100 + n)
+    uc.msr_write(0xC0000101, 0xFFFF888011110100)
+    uc.reg_write(x86.UC_X86_REG_CR2, 0x123456789ABC)
+    uc.reg_write(x86.UC_X86_REG_IDTR, (0, 0xFFFF888011110101, 0xFFF, 0))
+    uc.reg_write(x86.UC_X86_REG_TR, (0x40, 0xFFFF888011110102, 0x67, 0x8B00))
+    uc.reg_write(x86.UC_X86_REG_DR0, 0x11110103)
+    for n, register in enumerate((x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX, x86.UC_X86_REG_RDX, x86.UC_X86_REG_RBX)):
+        uc.reg_write(register, 0x2220 + n)
+    uc.reg_write(x86.UC_X86_REG_R15, 0x222F)
+    uc.reg_write(x86.UC_X86_REG_RFLAGS, 0x8D7 | 0x400)
+    context = uc.context_save()
+    cpu = view(context)
+    for n, name in enumerate(msrs):
+        _expect(f"saved {name}", getattr(cpu, name), 0x1100 + n)
+    _expect("saved GS base", cpu.segs[5].base, 0xFFFF888011110100)
+    _expect("saved EFER", cpu.efer, 0xD01)
+    _expect("saved CR2", cpu.cr[2], 0x123456789ABC)
+    _expect("saved CR3", cpu.cr[3], 0x1000)
+    _expect("saved CR4", cpu.cr[4], 0x620)
+    _expect("saved IDT base", cpu.idt.base, 0xFFFF888011110101)
+    _expect("saved GDT base", cpu.gdt.base, 0x6000)
+    _expect("saved TR base", cpu.tr.base, 0xFFFF888011110102)
+    _expect("saved DR0", cpu.dr[0], 0x11110103)
+    _expect("saved registers", [cpu.regs[n] for n in (0, 1, 2, 3, 15)], [0x2220, 0x2221, 0x2222, 0x2223, 0x222F])
+    _expect("saved flags", (cpu.cc_op, cpu.cc_src & 0x8D5, cpu.df), (CC_OP_EFLAGS, 0x8D5, -1))
+
+
+def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
+    """CPL through IRETQ, the error code inside the #GP hook, the exact instruction counter."""
+    seen: list[tuple[int, int]] = []
+    context = uc.context_save()
+    cpu = view(context)
+
+    def on_interrupt(engine: Uc, vector: int, _: object) -> None:
+        engine.context_update(context)
+        seen.append((vector, cpu.error_code))
+        engine.emu_stop()
+
+    uc.hook_add(UC_HOOK_INTR, on_interrupt)
+    set_selector(cpu.segs[1], 0x10, 0xAF9B00)
+    cpu.regs[4] = 0x7000
+    uc.context_restore(context)
+    struct.pack_into("<5Q", ram, 0x7000, 0x200000, 0x33, 0x202, 0x300000, 0x2B)
+    ram[0x8000:0x8003] = b"\x90\x48\xcf"  # nop; iretq
+    ram[0x200000:0x200009] = b"\xb8\x68\x00\x00\x00\x90\x8e\xd8\x90"  # mov $0x68,%eax; nop; mov %eax,%ds
+    uc.emu_start(0x8000, 0xDEADBEEF00000000, 0, 7)
+    at = handle(uc) + COUNTER_OFFSET
+    counter, count = ctypes.c_uint64.from_address(at).value, ctypes.c_uint64.from_address(at + 8).value
+    uc.context_update(context)
+    _expect("CPL after IRETQ", cpu.hflags & 3, 3)
+    _expect("CS after IRETQ", cpu.segs[1].selector, 0x33)
+    _expect("RIP of the fault", cpu.rip, 0x200006)
+    _expect("vector and error code", seen, [(13, 0x68)])
+    _expect("instruction counter", (counter, count), (5, 7))
+
+
+def _check_code_hook(uc: Uc) -> None:
+    """emu_stop in a code hook stops before the instruction, which the counter already includes."""
+    context = uc.context_save()
+    cpu = view(context)
+    hook = uc.hook_add(UC_HOOK_CODE, lambda engine, *_: engine.emu_stop(), None, 0x200005, 0x200005)
+    uc.ctl_flush_tb()
+    uc.emu_start(0x200000, 0xDEADBEEF00000000, 0, 9)
+    uc.context_update(context)
+    _expect("RIP at a code hook", cpu.rip, 0x200005)
+    _expect("counter at a code hook", ctypes.c_uint64.from_address(handle(uc) + COUNTER_OFFSET).value, 2)
+    uc.hook_del(hook)
+
+
+@cache
+def probe() -> None:
+    """Check once a process that this engine build is the measured one; EngineError with the difference if not."""
+    uc, ram = _scratch_engine()
+    if context_size(uc) < ctypes.sizeof(SavedCpu):
+        _expect("the context's size", context_size(uc), f">= {ctypes.sizeof(SavedCpu)}")
+    _check_registers(uc)
+    _check_execution(uc, ram)
+    _check_code_hook(uc)

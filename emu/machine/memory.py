@@ -1,0 +1,123 @@
+"""Physical memory: one shared host buffer that every CPU's engine maps.
+
+All host-side writes to guest RAM go through here or through structures laid over `ram`. `used` is an upper bound of
+what the guest can reach: the page-table builder raises it for every frame that it maps, so a snapshot copies that
+prefix and not the whole buffer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from dataclasses import dataclass
+
+from emu.arch import PAGE_SIZE
+
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+
+class PhysicalAddressError(Exception):
+    """A physical address outside RAM; hardware would see the bus, not memory."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(f"physical address {address:#x} is outside RAM")
+        self.address = address
+
+
+@dataclass(frozen=True, slots=True)
+class RamSnapshot:
+    """The reachable prefix of RAM, and which frames held code when it was taken."""
+
+    data: bytes
+    code_frames: frozenset[int]
+
+
+class Memory:
+    """RAM of `size` bytes, physical addresses 0 to size-1."""
+
+    def __init__(self, size: int) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise ValueError(f"RAM size {size:#x} is not a positive multiple of {PAGE_SIZE}")
+        self.size = size
+        self.ram = mmap.mmap(-1, size)
+        self.host_address = ctypes.addressof(ctypes.c_char.from_buffer(self.ram))
+        self.used = 0
+        self.code_frames: set[int] = set()
+        """Frames that a CPU may hold translated code of: changing one behind the engine's back needs a flush."""
+        self.code_changed = False
+        """Set when the host changed such a frame; every CPU must drop its translations, then it is cleared."""
+
+    def _check(self, address: int, size: int) -> None:
+        if address < 0 or address + size > self.size:
+            raise PhysicalAddressError(address)
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a physical address; PhysicalAddressError outside RAM."""
+        self._check(address, size)
+        return self.ram[address : address + size]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store bytes; translated code of these frames is dropped before the guest runs again."""
+        self._check(address, len(data))
+        if self.code_frames and not self.code_changed:
+            frames = range(address // PAGE_SIZE, (address + len(data) - 1) // PAGE_SIZE + 1)
+            if any(f in self.code_frames for f in frames) and self.ram[address : address + len(data)] != data:
+                self.code_changed = True
+        self.ram[address : address + len(data)] = data
+        self.reach(address + len(data))
+
+    def read_u64(self, address: int) -> int:
+        """Little-endian quadword at a physical address."""
+        self._check(address, 8)
+        value: int = _U64.unpack_from(self.ram, address)[0]
+        return value
+
+    def write_u64(self, address: int, value: int) -> None:
+        """Store a quadword (modulo 2**64). Not for code."""
+        self._check(address, 8)
+        _U64.pack_into(self.ram, address, value & 0xFFFF_FFFF_FFFF_FFFF)
+        if address + 8 > self.used:
+            self.reach(address + 8)
+
+    def read_u32(self, address: int) -> int:
+        """Little-endian doubleword at a physical address."""
+        self._check(address, 4)
+        value: int = _U32.unpack_from(self.ram, address)[0]
+        return value
+
+    def read_u16(self, address: int) -> int:
+        """Little-endian word at a physical address."""
+        self._check(address, 2)
+        value: int = _U16.unpack_from(self.ram, address)[0]
+        return value
+
+    def reach(self, end: int) -> None:
+        """The guest may touch physical memory below `end` from now on."""
+        if end > self.used:
+            self.used = min(self.size, -(-end // PAGE_SIZE) * PAGE_SIZE)
+
+    def note_code(self, frame: int) -> None:
+        """Frame number `frame` is mapped executable: an engine may translate it."""
+        self.code_frames.add(frame)
+
+    def snapshot(self) -> RamSnapshot:
+        """A copy of everything that the guest could have written."""
+        return RamSnapshot(ctypes.string_at(self.host_address, self.used), frozenset(self.code_frames))
+
+    def restore(self, snapshot: RamSnapshot) -> None:
+        """RAM as it was; frames reached since then become zero again."""
+        size = len(snapshot.data)
+        if not self.code_changed:
+            self.code_changed = any(self._frame_differs(f, snapshot) for f in self.code_frames)
+        ctypes.memmove(self.host_address, snapshot.data, size)
+        if self.used > size:
+            ctypes.memset(self.host_address + size, 0, self.used - size)
+        self.used = size
+
+    def _frame_differs(self, frame: int, snapshot: RamSnapshot) -> bool:
+        at = frame * PAGE_SIZE
+        was = snapshot.data[at : at + PAGE_SIZE]
+        return self.ram[at : at + PAGE_SIZE] != (was if was else bytes(PAGE_SIZE))

@@ -1,0 +1,206 @@
+"""Binding Python functions to C symbols.
+
+    @c_function
+    def exc_page_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> None: ...
+
+The name is the C symbol. Parameters after `cpu` are System V integer arguments (RDI RSI RDX RCX R8 R9): `int` is the
+unsigned 64-bit register, a Struct class a pointer to one. The result goes to RAX. Like compiled C, a function leaves
+nothing in the caller-saved registers that anybody may rely on: they are poisoned.
+
+A plain function is atomic. A generator function can be interrupted:
+
+    yield Window()                 the guest runs STI, two NOPs, CLI in the stub slot: events land there
+    yield Call("symbol", a, b)     calls guest code with arguments; the expression's value is its RAX
+
+The guest returns from the function by executing the slot's own RET.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from emu.arch import PAGE_SIZE
+from emu.events import CCalled, CReturned
+from emu.machine.core import Core
+from emu.machine.cpu import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
+from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.layout import Struct
+
+ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
+CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
+POISON = 0xDEAD_4EAD_0000_0000
+"""What a caller-saved register holds after a C function: non-canonical, so that using it as a pointer faults."""
+
+# Offsets in a stub slot (asm/*/c_stubs.S: macro C_FUNCTION).
+SLOT_RET = 1
+SLOT_WINDOW = 2
+SLOT_RESUME = 6
+SLOT_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Let interrupts in: the guest enables them, runs two instructions, disables them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call guest code at a symbol, with integer arguments."""
+
+    symbol: str
+    args: tuple[int, ...] = ()
+
+
+Steps = Generator[Window | Call, int, int | None]
+"""What a C function that can be interrupted returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class CFunction:
+    """A Python function with a C symbol and signature."""
+
+    name: str
+    function: Callable[..., Any]  # any mix of int and Struct parameters: checked at registration
+    parameters: tuple[type, ...]
+    interruptible: bool
+
+
+_registry: dict[str, CFunction] = {}
+F = TypeVar("F", bound=Callable[..., Any])  # as above
+
+
+def c_function(function: F) -> F:
+    """Register a C function under its own name."""
+    name = function.__name__
+    if name in _registry and _registry[name].function is not function:
+        raise ValueError(f"C function {name} is defined twice")
+    hints = get_type_hints(function)
+    hints.pop("return", None)
+    parameters = list(hints.items())
+    if not parameters or parameters[0][1] is not Cpu:
+        raise TypeError(f"{name}: the first parameter must be cpu: Cpu")
+    kinds = tuple(kind for _, kind in parameters[1:])
+    for kind in kinds:
+        if kind is not int and not (isinstance(kind, type) and issubclass(kind, Struct)):
+            raise TypeError(f"{name}: {kind} is neither int nor a Struct")
+    if len(kinds) > len(ARGUMENT_REGISTERS):
+        raise TypeError(f"{name}: more than {len(ARGUMENT_REGISTERS)} arguments")
+    _registry[name] = CFunction(name, function, kinds, inspect.isgeneratorfunction(function))
+    return function
+
+
+def registered() -> dict[str, CFunction]:
+    """All C functions, by name, in order of name."""
+    return dict(sorted(_registry.items()))
+
+
+@dataclass(slots=True)
+class _Running:
+    """A C function that has yielded: it goes on when the guest reaches its slot's resume point at this RSP."""
+
+    name: str
+    slot: int
+    steps: Steps
+    sp: int
+    called: bool
+
+
+@dataclass
+class Binding:
+    """C functions of one kernel on one machine."""
+
+    kernel: Kernel
+    running: dict[tuple[int, int, int], _Running] = field(default_factory=dict)
+    """By CPU, slot and RSP: interrupted functions in flight. Nothing may be snapshotted while there are any."""
+
+    def attach(self, functions: dict[str, CFunction] | None = None) -> None:
+        """Stop the machine at every slot of the image that has a function, and run it there."""
+        image, machine = self.kernel.image, self.kernel.machine
+        functions = registered() if functions is None else functions
+        sites: dict[int, Callable[[Core], None]] = {}
+        for name, function in functions.items():
+            slot = image.symbols.get(name)
+            if slot is None:
+                continue
+            sites[slot] = self._entry(function, slot)
+            if function.interruptible:
+                sites[slot + SLOT_RESUME] = self._resume(slot)
+        first, last = image.symbol("__c_stubs_start"), image.symbol("__c_stubs_end") - 1
+        machine.bind(sites, (first, last))
+
+    def _entry(self, function: CFunction, slot: int) -> Callable[[Core], None]:
+        kernel = self.kernel
+
+        def enter(core: Core) -> None:
+            engine = core.cpu
+            raw = tuple(engine.register(r) for r in ARGUMENT_REGISTERS[: len(function.parameters)])
+            stack = core.read_linear(engine.sp, 8)
+            core.emit(
+                CCalled(
+                    core.clock, core.index, engine.ip, function.name, raw, engine.sp, int.from_bytes(stack, "little"),
+                    engine.cpl, engine.flags, engine.gs_base, engine.kernel_gs_base, engine.cr3,
+                )
+            )  # fmt: skip
+            cpu = Cpu(kernel, core)
+            args = [
+                value if kind is int else kernel.view(kind, value)
+                for kind, value in zip(function.parameters, raw, strict=True)
+            ]
+            if function.interruptible:
+                self._advance(core, _Running(function.name, slot, function.function(cpu, *args), engine.sp, False), None)
+                return
+            try:
+                value = function.function(cpu, *args)
+            except KernelOops as oops:
+                core.crash(f"{function.name}: {oops}")
+            else:
+                self._leave(core, function.name, slot, value)
+
+        return enter
+
+    def _resume(self, slot: int) -> Callable[[Core], None]:
+        def resume(core: Core) -> None:
+            engine = core.cpu
+            running = self.running.pop((core.index, slot, engine.sp), None)
+            if running is None:
+                core.crash(f"nothing to resume at {self.kernel.image.symbolize(engine.ip)} with RSP {engine.sp:#x}")
+                return
+            self._advance(core, running, engine.register(RAX) if running.called else 0)
+
+        return resume
+
+    def _advance(self, core: Core, running: _Running, value: int | None) -> None:
+        try:
+            step = next(running.steps) if value is None else running.steps.send(value)
+        except StopIteration as end:
+            self._leave(core, running.name, running.slot, end.value)
+            return
+        except KernelOops as oops:
+            core.crash(f"{running.name}: {oops}")
+            return
+        engine = core.cpu
+        self.running[core.index, running.slot, running.sp] = running
+        running.called = isinstance(step, Call)
+        if isinstance(step, Window):
+            engine.ip = running.slot + SLOT_WINDOW
+            return
+        for register, argument in zip(ARGUMENT_REGISTERS, step.args, strict=False):
+            engine.set_register(register, argument)
+        engine.sp = running.sp - 8
+        core.write_linear(engine.sp, (running.slot + SLOT_RESUME).to_bytes(8, "little"))
+        engine.ip = self.kernel.image.symbol(step.symbol)
+
+    def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:
+        engine = core.cpu
+        for register in CALLER_SAVED:
+            engine.set_register(register, POISON | register << 8)
+        if value is not None:
+            engine.set_register(RAX, int(value))
+        engine.ip = slot + SLOT_RET
+        core.emit(CReturned(core.clock, core.index, engine.ip, name, value))
+
+
+assert PAGE_SIZE % SLOT_SIZE == 0  # a slot never straddles pages

@@ -1,0 +1,121 @@
+"""What a C function written in Python sees: the kernel around it, and the CPU that it runs on.
+
+No state lives here. `Kernel` is the frozen setting of a run (machine, image, the files that the command line gave);
+everything that changes is in guest memory, seen through the structures of `kernel_stubs.abi`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from asm import Image
+from emu.arch import PAGE_SIZE
+from emu.events import Note
+from emu.machine.core import Core
+from emu.machine.machine import Machine
+from emu.machine.memory import Memory
+from emu.machine.paging import PageTables
+from kernel_stubs.abi import INIT_PGD, KERNEL_BASE, KERNEL_PHYS, PAGE_OFFSET, MmStruct, PerCpu, TaskStruct
+from kernel_stubs.layout import Struct
+
+S = TypeVar("S", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file whose content the run was given: a program, or standard input. Never changes."""
+
+    name: str
+    data: bytes
+
+
+class KernelOops(Exception):  # noqa: N818  the kernel's word
+    """The kernel cannot go on (bad access in kernel mode, #DF, fatal machine check): ends the run as a result."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One booted kernel: the image, the machine, its inputs."""
+
+    machine: Machine
+    image: Image
+    files: tuple[InputFile, ...] = ()
+    seed: int = 0
+    """Of getrandom(2) and AT_RANDOM."""
+    output: list[tuple[int, bytes]] = field(default_factory=list)
+    """Append-only log of (file descriptor, bytes) written by the process; a restore truncates it."""
+
+    @property
+    def memory(self) -> Memory:
+        """Physical memory."""
+        return self.machine.memory
+
+    def physical(self, address: int) -> int:
+        """Physical address of a kernel linear address, through the initial page tables if it is in no linear map."""
+        if KERNEL_BASE <= address < KERNEL_BASE + 0x4000_0000:
+            return address - KERNEL_BASE + KERNEL_PHYS
+        if PAGE_OFFSET <= address < PAGE_OFFSET + self.memory.size:
+            return address - PAGE_OFFSET
+        entry = PageTables(self.memory, _no_new_tables).entry(INIT_PGD, address)
+        if not entry & 1:
+            raise KernelOops(f"unable to handle kernel address {address:#x}")
+        return (entry & 0x000F_FFFF_FFFF_F000) + address % PAGE_SIZE
+
+    def view(self, kind: type[S], address: int) -> S:
+        """A structure in guest memory at a kernel linear address; it must be physically contiguous."""
+        return kind.from_buffer(self.memory.ram, self.physical(address))
+
+
+def _no_new_tables() -> int:
+    raise AssertionError("a lookup never allocates")
+
+
+class Cpu:
+    """The CPU on which a C function runs: first argument of every C function."""
+
+    __slots__ = ("core", "kernel")
+
+    def __init__(self, kernel: Kernel, core: Core) -> None:
+        self.kernel = kernel
+        self.core = core
+
+    @property
+    def memory(self) -> Memory:
+        """Physical memory."""
+        return self.kernel.machine.memory
+
+    @property
+    def number(self) -> int:
+        """smp_processor_id()."""
+        return self.core.index
+
+    @property
+    def percpu(self) -> PerCpu:
+        """This CPU's per-CPU area, found by CPU number (GS may be wrong: that is what we test)."""
+        return self.kernel.view(PerCpu, percpu_address(self.kernel, self.number))
+
+    @property
+    def current(self) -> TaskStruct:
+        """The task that runs here."""
+        return self.kernel.view(TaskStruct, self.percpu.current_task)
+
+    @property
+    def mm(self) -> MmStruct:
+        """Address space of the current task."""
+        return self.kernel.view(MmStruct, self.current.mm)
+
+    def view(self, kind: type[S], address: int) -> S:
+        """A structure at a kernel linear address."""
+        return self.kernel.view(kind, address)
+
+    def note(self, text: str) -> None:
+        """Tell observers (and nobody else) what a reader of the trace wants to know."""
+        core = self.core
+        core.emit(Note(core.clock, core.index, core.cpu.ip, text))
+
+
+def percpu_address(kernel: Kernel, cpu: int) -> int:
+    """Linear address of a CPU's PerCpu: `__per_cpu_offset[cpu]`."""
+    table = kernel.image.symbol("__per_cpu_offset") - KERNEL_BASE + KERNEL_PHYS
+    return kernel.memory.read_u64(table + 8 * cpu)
