@@ -29,10 +29,9 @@ class PhysicalAddressError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RamSnapshot:
-    """The reachable prefix of RAM, and which frames held code when it was taken."""
+    """The reachable prefix of RAM."""
 
     data: bytes
-    code_frames: frozenset[int]
 
 
 class Memory:
@@ -46,9 +45,9 @@ class Memory:
         self.host_address = ctypes.addressof(ctypes.c_char.from_buffer(self.ram))
         self.used = 0
         self.code_frames: set[int] = set()
-        """Frames that a CPU may hold translated code of: changing one behind the engine's back needs a flush."""
-        self.code_changed = False
-        """Set when the host changed such a frame; every CPU must drop its translations, then it is cleared."""
+        """Frames that a CPU may hold translated code of, now or from before a restore."""
+        self.code_generation = 0
+        """Counts host writes that changed such a frame: a CPU that has seen a lower one must drop its translations."""
 
     def _check(self, address: int, size: int) -> None:
         if address < 0 or address + size > self.size:
@@ -62,10 +61,10 @@ class Memory:
     def write(self, address: int, data: bytes) -> None:
         """Store bytes; translated code of these frames is dropped before the guest runs again."""
         self._check(address, len(data))
-        if self.code_frames and not self.code_changed:
+        if self.code_frames:
             frames = range(address // PAGE_SIZE, (address + len(data) - 1) // PAGE_SIZE + 1)
             if any(f in self.code_frames for f in frames) and self.ram[address : address + len(data)] != data:
-                self.code_changed = True
+                self.code_generation += 1
         self.ram[address : address + len(data)] = data
         self.reach(address + len(data))
 
@@ -105,13 +104,13 @@ class Memory:
 
     def snapshot(self) -> RamSnapshot:
         """A copy of everything that the guest could have written."""
-        return RamSnapshot(ctypes.string_at(self.host_address, self.used), frozenset(self.code_frames))
+        return RamSnapshot(ctypes.string_at(self.host_address, self.used))
 
     def restore(self, snapshot: RamSnapshot) -> None:
         """RAM as it was; frames reached since then become zero again."""
         size = len(snapshot.data)
-        if not self.code_changed:
-            self.code_changed = any(self._frame_differs(f, snapshot) for f in self.code_frames)
+        if any(self._frame_differs(f, snapshot) for f in self.code_frames):
+            self.code_generation += 1
         ctypes.memmove(self.host_address, snapshot.data, size)
         if self.used > size:
             ctypes.memset(self.host_address + size, 0, self.used - size)

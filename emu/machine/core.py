@@ -1,0 +1,395 @@
+"""One logical processor: the engine's CPU, its clock, its pending events and its local APIC.
+
+`advance` runs to the next thing that the machine or the laboratory must know. Events are accepted at instruction
+boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskable interrupt; faults come by execution.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from emu.arch import Cr0, Cr4, Efer, Rflags, Vector
+from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
+from emu.machine import delivery, msr, semantics
+from emu.machine.apic import LocalApic
+from emu.machine.cpu import CS, DS, ES, FS, GS, RDI, SS, Cpu, Stop, StopKind
+from emu.machine.debug_unit import debug_trap
+from emu.machine.delivery import Interruption
+from emu.machine.descriptors import CpuFault
+from emu.machine.linear import LinearMemory, PageFaultError
+from emu.machine.memory import Memory
+from emu.machine.profile import Profile
+from emu.machine.recorder import Recorder
+from emu.machine.stack_fault import is_stack_access
+
+_KERNEL_CODE = 0x00AF9B00
+_KERNEL_DATA = 0x00CF9300
+DR6_RESET = 0xFFFF0FF0
+
+
+class EndKind(Enum):
+    """Why `advance` returned."""
+
+    LIMIT = "limit"  # the clock reached the limit
+    BREAKPOINT = "breakpoint"  # before an instruction that the laboratory asked for
+    HALTED = "halted"  # HLT, and nothing will ever wake this CPU
+    SHUTDOWN = "shutdown"  # triple fault
+    CRASHED = "crashed"  # the kernel gave up (oops, panic)
+    FINISHED = "finished"  # nothing left to run
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of `advance`, with a text for people."""
+
+    kind: EndKind
+    ip: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSnapshot:
+    """Everything of a core that changes, except RAM."""
+
+    context: bytes
+    clock: int
+    apic: LocalApic
+    msrs: dict[int, int]
+    tsc_offset: int
+    nmi_blocked: bool
+    nmi_pending: int
+    mce_pending: bool
+    halted: bool
+    end: End | None
+
+
+class Core:
+    """A CPU with its events. `emit` hands events to whoever observes the machine."""
+
+    def __init__(self, index: int, memory: Memory, profile: Profile, emit: Callable[[Event], None]) -> None:
+        self.index = index
+        self.profile = profile
+        self.emit = emit
+        self.memory = memory
+        self.cpu = Cpu(index, memory)
+        self.linear = LinearMemory(self.cpu, memory)
+        self.apic = LocalApic(index)
+        self.msrs = dict(msr.OWN_RESET)
+        self.clock = 0
+        """Instructions retired since reset."""
+        self.tsc_offset = 0
+        self.nmi_blocked = False
+        self.nmi_pending = 0
+        """NMIs waiting: at most one is remembered while another is handled (SDM 6.7.1)."""
+        self.mce_pending = False
+        self.halted = False
+        self.instruction_start = 0
+        """Start of the software interrupt being delivered."""
+        self.sites: dict[int, Callable[[Core], None]] = {}
+        """C functions by address: run instead of the instruction there."""
+        self.special: dict[int, str] = {}
+        """Mnemonics of instructions that need semantics, by address."""
+        self.breakpoints: set[int] = set()
+        self._unmasking: frozenset[int] = frozenset()
+        self._quiet = False
+        self._passed: tuple[int, int] | None = None
+        self._reported: tuple[int, int] | None = None
+        """Clock and address of the breakpoint reported last: passed when the CPU goes on from there."""
+        self._code_generation = 0
+        self._recorder: Recorder | None = None
+        self._end: End | None = None
+
+    # --- set-up -----------------------------------------------------------------------------------------------------
+    def reset_long_mode(self, cr3: int, entry: int, rdi: int) -> None:
+        """Start at `entry` at CPL 0 in 64-bit mode with paging on and interrupts off, as a boot loader leaves a CPU."""
+        cpu = self.cpu
+        cpu.set_control(cr4=int(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT))
+        cpu.set_efer(int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE))
+        cpu.set_control(cr3=cr3)
+        cpu.set_control(cr0=int(Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG))
+        cpu.load_code_segment(0x10, _KERNEL_CODE, 0)
+        cpu.load_stack_segment(0x18, _KERNEL_DATA)
+        for segment in (DS, ES, FS, GS):
+            cpu.clear_segment(segment)
+        cpu.state.dr[6] = DR6_RESET
+        cpu.flags = 2
+        cpu.set_register(RDI, rdi)
+        cpu.ip = entry
+
+    def add_special(self, special: dict[int, str]) -> None:
+        """Stop before these instructions to apply `semantics`."""
+        self.special.update(special)
+        self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
+        self.cpu.stop_at(special)
+        self._set_quiet(True)
+
+    def add_sites(self, sites: dict[int, Callable[[Core], None]], span: tuple[int, int]) -> None:
+        """Run C functions at these addresses; `span` is the range of stub slots that holds them."""
+        self.sites.update(sites)
+        self.cpu.stop_at(sites, span)
+
+    def set_breakpoints(self, addresses: set[int]) -> None:
+        """End `advance` before these instructions."""
+        fresh = addresses - self.breakpoints
+        stale = {a for a in self.breakpoints - addresses if a not in self.special and a not in self.sites}
+        self.breakpoints = set(addresses)
+        if stale:
+            self.cpu.clear_stops(stale)
+        if fresh:
+            self.cpu.stop_at(fresh)
+        self._set_quiet(self._quiet)
+
+    def _set_quiet(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self.cpu.quiet(self._unmasking - self.breakpoints if quiet else frozenset())
+
+    # --- events from outside ----------------------------------------------------------------------------------------
+    def raise_nmi(self) -> None:
+        """An NMI arrives."""
+        self.nmi_pending = 1
+        if self.nmi_blocked:
+            self.emit(Pended(self.clock, self.index, self.cpu.ip, Vector.NMI, EventType.NMI, "NMIs are blocked"))
+
+    def raise_machine_check(self) -> None:
+        """A machine check arrives."""
+        self.mce_pending = True
+
+    def raise_interrupt(self, vector: int) -> None:
+        """A fixed interrupt arrives at the local APIC."""
+        self.apic.request(vector)
+        if vector >= 16 and not self.cpu.interrupts_enabled:
+            self.emit(Pended(self.clock, self.index, self.cpu.ip, vector, EventType.EXTINT, "IF is clear"))
+
+    def raise_exception(self, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
+        """Deliver an exception here and now, as if the instruction at RIP had caused it."""
+        if error_code is None:
+            error_code = delivery.default_error_code(vector)
+        self.deliver(Interruption(vector, EventType.HWEXC, self.cpu.ip, error_code, cr2, injected=True))
+
+    def finish(self, text: str) -> None:
+        """There is nothing left to run."""
+        self._end = End(EndKind.FINISHED, self.cpu.ip, text)
+
+    def crash(self, text: str) -> None:
+        """The kernel cannot go on."""
+        self._end = End(EndKind.CRASHED, self.cpu.ip, text)
+
+    # --- memory and MSRs for C functions ----------------------------------------------------------------------------
+    def read_linear(self, address: int, size: int) -> bytes:
+        """Supervisor read through the current page tables."""
+        return self.linear.read(address, size)
+
+    def write_linear(self, address: int, data: bytes) -> None:
+        """Supervisor write through the current page tables."""
+        self.linear.write(address, data)
+
+    def write_msr(self, number: int, value: int) -> None:
+        """wrmsrl by a C function; CpuFault if hardware would refuse."""
+        msr.check_write(self, number, value)
+        self.emit(MsrWritten(self.clock, self.index, self.cpu.ip, number, msr.read(self, number), value))
+        msr.write(self, number, value)
+
+    def port(self, stop: Stop) -> int:
+        """A device port: none yet, so the bus floats."""
+        return 0xFFFF_FFFF
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def advance(self, limit: int) -> End:
+        """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then."""
+        while True:
+            if self._end is not None:
+                return self._end
+            if self.clock >= limit:
+                return End(EndKind.LIMIT, self.cpu.ip)
+            self.apic.tick(self.clock)
+            one_step = self._accept()
+            if self._end is not None:
+                continue
+            if self.halted:
+                end = self._sleep(limit)
+                if end is not None:
+                    return end
+                continue
+            end = self._run(self.clock + 1 if one_step else limit)
+            if end is not None:
+                return end
+
+    def _accept(self) -> bool:
+        """Deliver what is pending and may come in; True if only one instruction may run before the next look."""
+        cpu = self.cpu
+        if self.mce_pending:
+            self.mce_pending, self.halted = False, False
+            if not cpu.cr4 & Cr4.MCE:
+                self._shutdown(Vector.MC, "machine check with CR4.MCE clear")
+            else:
+                self.deliver(Interruption(Vector.MC, EventType.HWEXC, cpu.ip, injected=True))
+            return False
+        if self.nmi_pending and not self.nmi_blocked:
+            if cpu.shadow:
+                return True
+            self.nmi_pending, self.halted = 0, False
+            self.deliver(Interruption(Vector.NMI, EventType.NMI, cpu.ip, injected=True))
+            return False
+        if not self.apic.irr:
+            if not self._quiet:
+                self._set_quiet(True)
+            return False
+        if self._quiet:
+            self._set_quiet(False)
+        if cpu.interrupts_enabled and self.apic.deliverable() is not None:
+            if cpu.shadow:
+                return True
+            self.halted = False
+            self.deliver(Interruption(self.apic.acknowledge(), EventType.EXTINT, cpu.ip, injected=True))
+        return False
+
+    def deliver(self, event: Interruption) -> None:
+        """Through the IDT; a triple fault shuts the CPU down."""
+        if not delivery.deliver(self, event):
+            self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
+
+    def _shutdown(self, vector: int, why: str) -> None:
+        self.emit(Shutdown(self.clock, self.index, self.cpu.ip, vector, why))
+        self._end = End(EndKind.SHUTDOWN, self.cpu.ip, why)
+
+    def _sleep(self, limit: int) -> End | None:
+        """HLT: time passes until something wakes the CPU."""
+        deadline = self.apic.deadline
+        if deadline is None:
+            return End(EndKind.HALTED, self.cpu.ip, "halted with nothing to wake it")
+        self.clock = min(max(deadline, self.clock), limit)
+        return End(EndKind.LIMIT, self.cpu.ip) if self.clock >= limit else None
+
+    def _run(self, limit: int) -> End | None:
+        deadline = self.apic.deadline
+        if deadline is not None and self.clock < deadline < limit:
+            limit = deadline
+        passed, self._passed = self._passed, None
+        stop = self._execute(limit - self.clock, step_over=passed == (self.clock, self.cpu.ip))
+        kind = stop.kind
+        if kind is StopKind.BREAK:
+            return self._at_stop(stop.ip)
+        if kind is StopKind.COUNT:
+            return None
+        if kind is StopKind.FAULT:
+            self._fault(stop)
+        elif kind is StopKind.HALT:
+            self.halted = True
+        elif kind is StopKind.BUS:
+            return End(EndKind.CRASHED, stop.ip, f"physical memory outside RAM touched at {stop.ip:#x}")
+        else:
+            try:
+                semantics.AFTER[kind](self, stop)
+            except CpuFault as fault:
+                self._raise(fault)
+        return None
+
+    def _execute(self, count: int, *, step_over: bool) -> Stop:
+        """The engine runs; the clock and the recorder follow."""
+        if self._code_generation != self.memory.code_generation:
+            self._code_generation = self.memory.code_generation
+            self.cpu.flush_code()
+        stop = self.cpu.run(count, step_over=step_over)
+        if self._recorder is not None:
+            self._recorder.flush(self.clock, stop.retired)
+        self.clock += stop.retired
+        return stop
+
+    def record(self, recorder: Recorder | None) -> None:
+        """Emit Executed events from now on (None: no more)."""
+        self._recorder = recorder
+        self.cpu.trace(recorder.note if recorder else None)
+
+    def _at_stop(self, ip: int) -> End | None:
+        """Before an instruction with a stop on it: breakpoint first, then a C function or semantics."""
+        here = (self.clock, ip)
+        if ip in self.breakpoints and self._reported != here:
+            self._reported = here
+            return End(EndKind.BREAKPOINT, ip)
+        self._reported = None
+        site = self.sites.get(ip)
+        if site is not None:
+            site(self)
+            return None
+        mnemonic = self.special.get(ip)
+        self._passed = here
+        if mnemonic is not None:
+            try:
+                if semantics.BEFORE[mnemonic](self):
+                    self._passed = None
+            except CpuFault as fault:
+                self._passed = None
+                self._raise(fault)
+        return None
+
+    def _fault(self, stop: Stop) -> None:
+        vector, error_code = stop.vector, stop.error_code
+        if vector == Vector.UD and self.linear_byte(stop.ip) == 0xF1:
+            self.clock += 1  # ICEBP, which the engine does not know: a trap (SDM volume 2, INT1)
+            self.deliver(Interruption(Vector.DB, EventType.PRIV_SWEXC, stop.ip + 1))
+            return
+        if vector == Vector.DB:
+            debug_trap(self, stop)
+            return
+        if vector in (Vector.GP, Vector.PF) and is_stack_access(self, stop):
+            vector, error_code = Vector.SS, 0
+        cr2 = self.cpu.cr2 if vector == Vector.PF else None
+        has_code = delivery.default_error_code(vector) is not None
+        self.deliver(Interruption(vector, EventType.HWEXC, stop.ip, error_code if has_code else None, cr2))
+
+    def _raise(self, fault: CpuFault) -> None:
+        """An exception that our semantics found, at RIP."""
+        self.deliver(Interruption(fault.vector, EventType.HWEXC, self.cpu.ip, fault.error_code, fault.cr2))
+
+    # --- for semantics ----------------------------------------------------------------------------------------------
+    def skip(self, size: int) -> None:
+        """The instruction at RIP is done, without the engine."""
+        if self._recorder is not None:
+            self._recorder.single(self.clock, self.cpu.ip)
+        self.cpu.ip += size
+        self.cpu.clear_shadow()
+        self.clock += 1
+
+    def execute_one(self) -> Stop:
+        """Let the engine execute the instruction at RIP; its faults are delivered."""
+        stop = self._execute(1, step_over=True)
+        if stop.kind is StopKind.FAULT:
+            self._fault(stop)
+        return stop
+
+    def take_back(self, start: int | None = None) -> None:
+        """The instruction that the engine passed faults after all (SYSCALL, SYSENTER, INT: two bytes)."""
+        self.cpu.ip = self.cpu.ip - 2 if start is None else start
+        self.clock -= 1
+
+    def linear_byte(self, address: int) -> int:
+        """One byte of code; -1 if it cannot be read."""
+        try:
+            return self.linear.read(address, 1)[0]
+        except PageFaultError:
+            return -1
+
+    # --- snapshot ---------------------------------------------------------------------------------------------------
+    def snapshot(self) -> CoreSnapshot:
+        """State at rest."""
+        return CoreSnapshot(
+            self.cpu.save(), self.clock, copy.copy(self.apic), dict(self.msrs), self.tsc_offset,
+            self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self._end,
+        )  # fmt: skip
+
+    def restore(self, saved: CoreSnapshot) -> None:
+        """Back to a snapshot of this core."""
+        self.cpu.load(saved.context)
+        self.clock = saved.clock
+        self.apic = copy.copy(saved.apic)
+        self.msrs = dict(saved.msrs)
+        self.tsc_offset = saved.tsc_offset
+        self.nmi_blocked, self.nmi_pending = saved.nmi_blocked, saved.nmi_pending
+        self.mce_pending, self.halted, self._end = saved.mce_pending, saved.halted, saved.end
+        self._passed = self._reported = None
+
+
+__all__ = ["CS", "SS", "Core", "CoreSnapshot", "End", "EndKind", "Rflags"]

@@ -1,0 +1,194 @@
+"""Delivery of interrupts and exceptions through the guest's IDT (SDM volume 3A, 6.12-6.15; APM volume 2, 8.9).
+
+Everything is read from guest memory: the gate, the code segment's descriptor, the stack pointer in the TSS. What a
+check finds becomes the exception that hardware raises; double and triple faults follow from SDM table 6-5.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emu.arch import (
+    CONTRIBUTORY_VECTORS,
+    ERROR_CODE_VECTORS,
+    PAGE_FAULT_VECTORS,
+    Rflags,
+    Vector,
+    is_canonical,
+)
+from emu.events import Delivered, DoubleFault, EventType, Frame, Shutdown
+from emu.machine.cpu import CS, SS
+from emu.machine.descriptors import CpuFault, Descriptor, Gate, read_descriptor
+from emu.machine.linear import SUPERVISOR_WRITE, PageFaultError
+
+if TYPE_CHECKING:
+    from emu.machine.core import Core
+
+_CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """One event on its way into the IDT. `ip` is the RIP to save."""
+
+    vector: int
+    type: EventType
+    ip: int
+    error_code: int | None = None
+    cr2: int | None = None
+    injected: bool = False
+
+    @property
+    def ext(self) -> int:
+        """EXT bit of an error code raised while this is delivered (SDM 6.13): set for what is not INT n, INT3, INTO."""
+        return 0 if self.type in (EventType.SWINT, EventType.SWEXC) else 1
+
+
+def deliver(core: Core, event: Interruption) -> bool:
+    """Deliver one event, or the #DF that it turns into. False on a triple fault: the CPU is shut down."""
+    current = event
+    while True:
+        if current.cr2 is not None:
+            core.cpu.cr2 = current.cr2
+        try:
+            _through_idt(core, current)
+        except CpuFault as fault:
+            following = _after(core, current, fault)
+            if following is None:
+                return False
+            current = following
+        else:
+            return True
+
+
+def _after(core: Core, current: Interruption, fault: CpuFault) -> Interruption | None:
+    """What follows when delivering `current` raised `fault` (SDM table 6-5); None for shutdown."""
+    if current.type is EventType.HWEXC and current.vector == Vector.DF:
+        core.emit(Shutdown(core.clock, core.index, core.cpu.ip, fault.vector, fault.why))
+        return None
+    if fault.cr2 is not None:
+        core.cpu.cr2 = fault.cr2
+    hardware = current.type is EventType.HWEXC
+    first_contributory = hardware and current.vector in CONTRIBUTORY_VECTORS
+    first_page_fault = hardware and current.vector in PAGE_FAULT_VECTORS
+    second_contributory = fault.vector in CONTRIBUTORY_VECTORS
+    second_page_fault = fault.vector in PAGE_FAULT_VECTORS
+    if (first_contributory and second_contributory) or (
+        first_page_fault and (second_contributory or second_page_fault)
+    ):
+        core.emit(DoubleFault(core.clock, core.index, core.cpu.ip, current.vector, fault.vector))
+        return Interruption(Vector.DF, EventType.HWEXC, current.ip, 0, injected=current.injected)
+    ip = core.instruction_start if not current.ext else current.ip
+    return Interruption(fault.vector, EventType.HWEXC, ip, fault.error_code, fault.cr2, current.injected)
+
+
+def _through_idt(core: Core, event: Interruption) -> None:
+    cpu, linear, state = core.cpu, core.linear, core.cpu.state
+    gate = _gate(core, event)
+    code = _code_segment(core, gate, event)
+    old_cpl = cpu.cpl
+    new_cpl = old_cpl if code.conforming else code.dpl
+    stack = _stack(core, gate, event, old_cpl, new_cpl)
+    if not is_canonical(gate.offset):
+        raise CpuFault(Vector.GP, event.ext, f"gate {event.vector:#x}: non-canonical handler {gate.offset:#x}")
+    flags = cpu.flags
+    frame = Frame(event.ip, cpu.selector(CS), flags | _saved_rf(event), cpu.sp, cpu.selector(SS))
+    words = [frame.ip, frame.cs, frame.flags, frame.sp, frame.ss]
+    if event.error_code is not None:
+        words.insert(0, event.error_code)
+    top = (stack & ~0xF) - 8 * len(words)
+    try:
+        linear.write(top, struct.pack(f"<{len(words)}Q", *words), SUPERVISOR_WRITE)
+    except PageFaultError as fault:
+        raise _stack_fault(event, fault) from None
+    gs_base, kernel_gs_base = cpu.gs_base, cpu.kernel_gs_base
+    cpu.load_code_segment((gate.selector & ~3) | new_cpl, code.flags, new_cpl)
+    if new_cpl != old_cpl:
+        cpu.load_stack_segment(new_cpl, new_cpl << 13, limit=0)
+    cpu.sp = top
+    cpu.flags = flags & ~(_CLEARED | (int(Rflags.IF) if gate.type == 0xE else 0))
+    cpu.clear_shadow()
+    cpu.ip = gate.offset
+    if event.type is EventType.NMI:
+        core.nmi_blocked = True
+    core.emit(
+        Delivered(
+            core.clock, core.index, event.ip, event.vector, event.type, event.error_code, frame,
+            top + (0 if event.error_code is None else 8), gate.ist, gate.offset, gs_base, kernel_gs_base,
+            int(state.cr[2]), event.injected,
+        )
+    )  # fmt: skip
+
+
+def _gate(core: Core, event: Interruption) -> Gate:
+    """The IDT entry, after its checks (SDM 6.12.1.3 and the pseudocode of INT n)."""
+    vector, idt = event.vector, core.cpu.state.idt
+    code = vector << 3 | 2 | event.ext
+    if vector * 16 + 15 > idt.limit:
+        raise CpuFault(Vector.GP, code, f"vector {vector:#x} beyond the IDT limit {idt.limit:#x}")
+    try:
+        gate = Gate.parse(core.linear.read(idt.base + vector * 16, 16))
+    except PageFaultError as fault:
+        raise CpuFault.from_page(fault, f"gate {vector:#x}") from None
+    if gate.type not in (0xE, 0xF):
+        raise CpuFault(Vector.GP, code, f"gate {vector:#x}: type {gate.type:#x} is neither interrupt nor trap gate")
+    if event.type in (EventType.SWINT, EventType.SWEXC) and gate.dpl < core.cpu.cpl:
+        raise CpuFault(Vector.GP, code, f"gate {vector:#x}: DPL {gate.dpl} below CPL {core.cpu.cpl}")
+    if not gate.present:
+        raise CpuFault(Vector.NP, code, f"gate {vector:#x} is not present")
+    return gate
+
+
+def _code_segment(core: Core, gate: Gate, event: Interruption) -> Descriptor:
+    """The gate's code segment, after its checks."""
+    what = f"gate {event.vector:#x}"
+    if not gate.selector & 0xFFFC:
+        raise CpuFault(Vector.GP, event.ext, f"{what}: null code selector")
+    code = (gate.selector & 0xFFFC) | event.ext
+    descriptor = read_descriptor(core.linear, gate.selector, event.ext, what)
+    if not descriptor.is_code or descriptor.dpl > core.cpu.cpl:
+        raise CpuFault(Vector.GP, code, f"{what}: selector {gate.selector:#x} is no code segment that may be entered")
+    if not descriptor.present:
+        raise CpuFault(Vector.NP, code, f"{what}: code segment {gate.selector:#x} is not present")
+    if not descriptor.long_mode or descriptor.default_32:
+        raise CpuFault(Vector.GP, code, f"{what}: code segment {gate.selector:#x} is not 64-bit")
+    return descriptor
+
+
+def _stack(core: Core, gate: Gate, event: Interruption, old_cpl: int, new_cpl: int) -> int:
+    """RSP to push on: IST, TSS.spN, or the current stack (SDM 6.14.2, 6.14.5)."""
+    if gate.ist:
+        offset = 36 + 8 * (gate.ist - 1)
+    elif new_cpl < old_cpl:
+        offset = 4 + 8 * new_cpl
+    else:
+        return core.cpu.sp
+    tss = core.cpu.state.tr
+    if offset + 7 > tss.limit:
+        raise CpuFault(Vector.TS, (tss.selector & 0xFFFC) | event.ext, f"TSS limit {tss.limit:#x} too small")
+    try:
+        stack = core.linear.read_u64(tss.base + offset)
+    except PageFaultError as fault:
+        raise CpuFault.from_page(fault, "TSS") from None
+    if not is_canonical(stack):
+        raise CpuFault(Vector.SS, event.ext, f"TSS: non-canonical stack pointer {stack:#x}")
+    return stack
+
+
+def _stack_fault(event: Interruption, fault: PageFaultError) -> CpuFault:
+    if not fault.canonical:
+        return CpuFault(Vector.SS, event.ext, f"pushing the frame: non-canonical RSP {fault.address:#x}")
+    return CpuFault(Vector.PF, fault.code, f"pushing the frame: page fault at {fault.address:#x}", fault.address)
+
+
+def _saved_rf(event: Interruption) -> int:
+    """RF in the saved RFLAGS: fault-class exceptions set it, so that a code breakpoint fires once (SDM 17.3.1.1)."""
+    is_fault = event.type is EventType.HWEXC and event.vector not in (Vector.DB, Vector.DF, Vector.MC)
+    return int(Rflags.RF) if is_fault else 0
+
+
+def default_error_code(vector: int) -> int | None:
+    """0 for vectors that push an error code, None for the others."""
+    return 0 if vector in ERROR_CODE_VECTORS else None

@@ -1,0 +1,274 @@
+"""What the engine lacks or gets wrong, by instruction. All of it happens at rest, before or instead of the instruction.
+
+`scan` finds the instructions of an image that need a look; `BEFORE` says what to do when the CPU stands before one of
+them; `AFTER` what to do when the engine stopped behind one (SYSCALL, CPUID, IN, ...). Intel and AMD differ where
+`Profile.vendor` is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from emu.arch import Efer, Msr, Rflags, Vector, is_canonical
+from emu.events import EventType, Frame, GsSwapped, MsrWritten, Returned, SystemCall
+from emu.machine import msr
+from emu.machine.cpu import CS, R11, RAX, RCX, RDX, RSP, SS, Stop, StopKind
+from emu.machine.delivery import Interruption
+from emu.machine.descriptors import CpuFault, Descriptor, read_descriptor
+from emu.machine.linear import SUPERVISOR_READ, PageFaultError
+
+if TYPE_CHECKING:
+    from asm import Instruction
+    from emu.machine.core import Core
+
+KERNEL_CODE_FLAGS = 0x00A09B00
+KERNEL_DATA_FLAGS = 0x00C09300
+
+STOPPING = frozenset({"swapgs", "sysretq", "iretq", "rdmsr", "wrmsr"})
+"""Instructions before which the CPU always stops."""
+UNMASKING = frozenset({"sti", "popfq"})
+"""Instructions that may set IF: the CPU stops there only while a maskable interrupt waits."""
+
+
+def scan(instructions: Iterable[Instruction]) -> dict[int, str]:
+    """Address -> mnemonic of every instruction that needs attention."""
+    wanted = STOPPING | UNMASKING
+    return {i.address: i.mnemonic for i in instructions if i.mnemonic in wanted}
+
+
+# --- before the instruction: True when it is done and RIP moved on, False to let the engine execute it ---------------
+def swapgs(core: Core) -> bool:
+    """SWAPGS (SDM volume 2): the engine executes it; observers learn the bases."""
+    cpu = core.cpu
+    if cpu.cpl == 0:
+        core.emit(GsSwapped(core.clock, core.index, cpu.ip, cpu.gs_base, cpu.kernel_gs_base))
+    return False
+
+
+def rdmsr(core: Core) -> bool:
+    """RDMSR: unknown registers are #GP(0)."""
+    cpu = core.cpu
+    if cpu.cpl:
+        return False  # #GP, which the engine raises
+    value = msr.read(core, cpu.register(RCX) & 0xFFFFFFFF)
+    cpu.set_register(RAX, value & 0xFFFFFFFF)
+    cpu.set_register(RDX, value >> 32)
+    core.skip(2)
+    return True
+
+
+def wrmsr(core: Core) -> bool:
+    """WRMSR: unknown registers and non-canonical addresses are #GP(0)."""
+    cpu = core.cpu
+    if cpu.cpl:
+        return False
+    number = cpu.register(RCX) & 0xFFFFFFFF
+    value = (cpu.register(RDX) & 0xFFFFFFFF) << 32 | cpu.register(RAX) & 0xFFFFFFFF
+    msr.check_write(core, number, value)
+    core.emit(MsrWritten(core.clock, core.index, cpu.ip, number, msr.read(core, number), value))
+    msr.write(core, number, value)
+    core.skip(2)
+    return True
+
+
+def sysretq(core: Core) -> bool:
+    """SYSRET with REX.W. Intel checks RCX first: #GP(0) at CPL 0; AMD faults at CPL 3, as the engine does."""
+    cpu = core.cpu
+    if cpu.cpl or not cpu.state.efer & Efer.SCE:
+        return False
+    ip = cpu.register(RCX)
+    if core.profile.vendor == "intel" and not is_canonical(ip):
+        raise CpuFault(Vector.GP, 0, f"SYSRETQ: non-canonical RCX {ip:#x}")
+    flags = cpu.register(R11) & 0x3C7FD7 | 2
+    star = cpu.state.star >> 48
+    frame = Frame(ip, (star + 16) & 0xFFFF | 3, flags, cpu.sp, (star + 8) & 0xFFFF | 3)
+    core.emit(Returned(core.clock, core.index, cpu.ip, "sysretq", frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
+    core.execute_one()
+    return True
+
+
+def iretq(core: Core) -> bool:
+    """IRET with REX.W: every check that hardware makes before it changes anything (SDM volume 2, IRET/IRETD/IRETQ)."""
+    cpu = core.cpu
+    sp = cpu.register(RSP)
+    gs_base, kernel_gs_base, cr3, ip = cpu.gs_base, cpu.kernel_gs_base, cpu.cr3, cpu.ip
+    try:
+        frame = _check_iret(core, sp)
+    finally:
+        # NMIs are unblocked by executing IRET, even by one that faults (SDM 6.7.1).
+        core.nmi_blocked = False
+    stop = core.execute_one()
+    if stop.kind is StopKind.COUNT and frame is not None:
+        core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
+    return True
+
+
+def _check_iret(core: Core, sp: int) -> Frame | None:
+    """The frame that IRETQ will restore; None if reading it faults (the engine then raises that fault)."""
+    cpu = core.cpu
+    if cpu.flags & Rflags.NT:
+        raise CpuFault(Vector.GP, 0, "IRETQ with RFLAGS.NT in long mode")
+    if not is_canonical(sp):
+        raise CpuFault(Vector.SS, 0, f"IRETQ: non-canonical RSP {sp:#x}")
+    try:
+        raw = core.linear.read(sp, 40, SUPERVISOR_READ)
+    except PageFaultError:
+        return None
+    ip, cs, flags, new_sp, ss = (int.from_bytes(raw[n : n + 8], "little") for n in range(0, 40, 8))
+    cs, ss = cs & 0xFFFF, ss & 0xFFFF
+    code = _check_return_code_segment(core, cs)
+    _check_return_stack_segment(core, ss, cs & 3, long_mode=code.long_mode)
+    if code.long_mode and not is_canonical(ip):
+        raise CpuFault(Vector.GP, 0, f"IRETQ: non-canonical RIP {ip:#x}")
+    return Frame(ip, cs, flags, new_sp, ss)
+
+
+def _check_return_code_segment(core: Core, cs: int) -> Descriptor:
+    if not cs & 0xFFFC:
+        raise CpuFault(Vector.GP, 0, "IRETQ: null CS")
+    code = read_descriptor(core.linear, cs, 0, "IRETQ: CS")
+    rpl, error = cs & 3, cs & 0xFFFC
+    if not code.is_code:
+        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is no code segment")
+    if rpl < core.cpu.cpl:
+        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is more privileged than CPL {core.cpu.cpl}")
+    if (code.dpl > rpl) if code.conforming else (code.dpl != rpl):
+        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} has DPL {code.dpl}")
+    if not code.present:
+        raise CpuFault(Vector.NP, error, f"IRETQ: CS {cs:#x} is not present")
+    if code.long_mode and code.default_32:
+        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} has both L and D")
+    return code
+
+
+def _check_return_stack_segment(core: Core, ss: int, new_cpl: int, *, long_mode: bool) -> None:
+    if not ss & 0xFFFC:
+        if new_cpl == 3 or not long_mode:
+            raise CpuFault(Vector.GP, 0, "IRETQ: null SS")
+        return
+    stack, error = read_descriptor(core.linear, ss, 0, "IRETQ: SS"), ss & 0xFFFC
+    if ss & 3 != new_cpl or not stack.is_writable_data or stack.dpl != new_cpl:
+        raise CpuFault(Vector.GP, error, f"IRETQ: SS {ss:#x} is no writable data segment of privilege level {new_cpl}")
+    if not stack.present:
+        raise CpuFault(Vector.SS, error, f"IRETQ: SS {ss:#x} is not present")
+
+
+def unmask(core: Core) -> bool:
+    """STI and POPF: one step, then the machine looks at its pending interrupts again."""
+    core.execute_one()
+    return True
+
+
+BEFORE: dict[str, Callable[[Core], bool]] = {
+    "swapgs": swapgs,
+    "rdmsr": rdmsr,
+    "wrmsr": wrmsr,
+    "sysretq": sysretq,
+    "iretq": iretq,
+    "sti": unmask,
+    "popfq": unmask,
+}
+
+
+# --- after the instruction: the engine did nothing but move RIP ------------------------------------------------------
+def syscall(core: Core, stop: Stop) -> None:
+    """SYSCALL (SDM volume 2; APM volume 3). Compatibility mode: AMD enters CSTAR, Intel raises #UD."""
+    cpu, state = core.cpu, core.cpu.state
+    long_mode = cpu.long_mode_code
+    if not state.efer & Efer.SCE or (not long_mode and core.profile.vendor == "intel"):
+        core.take_back()
+        raise CpuFault(Vector.UD, None, "SYSCALL is not enabled here")
+    flags, target = cpu.flags, state.lstar if long_mode else state.cstar
+    core.emit(
+        SystemCall(
+            core.clock, core.index, stop.ip - 2, cpu.register(RAX), stop.ip, flags, cpu.sp, target,
+            cpu.gs_base, cpu.kernel_gs_base,
+        )
+    )  # fmt: skip
+    cpu.set_register(RCX, stop.ip)
+    cpu.set_register(R11, flags & ~Rflags.RF)
+    cpu.flags = flags & ~(state.fmask | int(Rflags.RF)) | 2
+    selector = state.star >> 32 & 0xFFFC
+    cpu.load_code_segment(selector, KERNEL_CODE_FLAGS, 0)
+    cpu.load_stack_segment(selector + 8, KERNEL_DATA_FLAGS)
+    cpu.ip = target
+
+
+def sysenter(core: Core, _stop: Stop) -> None:
+    """SYSENTER (SDM volume 2): #GP(0) while SYSENTER_CS is null; AMD has it in legacy mode only (#UD)."""
+    cpu, state = core.cpu, core.cpu.state
+    if core.profile.vendor == "amd":
+        core.take_back()
+        raise CpuFault(Vector.UD, None, "SYSENTER in long mode on AMD")
+    if not state.sysenter_cs & 0xFFFC:
+        core.take_back()
+        raise CpuFault(Vector.GP, 0, "SYSENTER with a null IA32_SYSENTER_CS")
+    cpu.flags = cpu.flags & ~int(Rflags.VM | Rflags.IF | Rflags.RF)
+    cpu.load_code_segment(state.sysenter_cs & 0xFFFC, KERNEL_CODE_FLAGS, 0)
+    cpu.load_stack_segment((state.sysenter_cs & 0xFFFC) + 8, KERNEL_DATA_FLAGS)
+    cpu.sp, cpu.ip = state.sysenter_esp, state.sysenter_eip
+
+
+def software_interrupt(core: Core, stop: Stop) -> None:
+    """INT n and INT3; RIP is saved behind the instruction, a refused gate blames the instruction itself."""
+    code = core.linear.read(stop.ip - 2, 2)
+    core.instruction_start = stop.ip - (2 if code == bytes((0xCD, stop.vector)) else 1)
+    kind = EventType.SWEXC if stop.vector in (Vector.BP, Vector.OF) and code[1] != stop.vector else EventType.SWINT
+    core.deliver(Interruption(stop.vector, kind, stop.ip))
+
+
+def cpuid(core: Core, _stop: Stop) -> None:
+    """CPUID from the profile."""
+    cpu = core.cpu
+    leaf, subleaf = cpu.register(RAX) & 0xFFFFFFFF, cpu.register(RCX) & 0xFFFFFFFF
+    for register, value in zip((RAX, 3, RCX, RDX), core.profile.cpuid(leaf, subleaf, core.index), strict=True):
+        cpu.set_register(register, value)
+
+
+def rdtsc(core: Core, stop: Stop) -> None:
+    """RDTSC and RDTSCP: the TSC counts retired instructions."""
+    cpu = core.cpu
+    value = msr.read(core, Msr.TSC)
+    cpu.set_register(RAX, value & 0xFFFFFFFF)
+    cpu.set_register(RDX, value >> 32 & 0xFFFFFFFF)
+    if core.linear.read(stop.ip - 1, 1) == b"\xf9":  # 0f 01 f9: RDTSCP
+        cpu.set_register(RCX, cpu.state.tsc_aux)
+
+
+def port_io(core: Core, stop: Stop) -> None:
+    """IN and OUT: IOPL and the TSS's I/O bitmap (SDM volume 1, 18.5); a port without a device reads as all ones."""
+    cpu = core.cpu
+    if cpu.cpl > cpu.flags >> 12 & 3 and not _bitmap_allows(core, stop.port, stop.size):
+        core.take_back(stop.start)
+        raise CpuFault(Vector.GP, 0, f"port {stop.port:#x} at CPL {cpu.cpl}")
+    value = core.port(stop)
+    if stop.kind is StopKind.IN:
+        mask = (1 << 8 * stop.size) - 1
+        keep = cpu.register(RAX) & ~mask if stop.size < 4 else 0
+        cpu.set_register(RAX, keep | value & mask)
+
+
+def _bitmap_allows(core: Core, port: int, size: int) -> bool:
+    tss = core.cpu.state.tr
+    try:
+        at = int.from_bytes(core.linear.read(tss.base + 102, 2), "little") + port // 8
+        if at + 1 > tss.limit:
+            return False
+        bits = int.from_bytes(core.linear.read(tss.base + at, 2), "little")
+    except PageFaultError as fault:
+        raise CpuFault.from_page(fault, "I/O bitmap") from None
+    return not bits >> port % 8 & ((1 << size) - 1)
+
+
+AFTER: dict[StopKind, Callable[[Core, Stop], None]] = {
+    StopKind.SYSCALL: syscall,
+    StopKind.SYSENTER: sysenter,
+    StopKind.SOFTWARE: software_interrupt,
+    StopKind.CPUID: cpuid,
+    StopKind.RDTSC: rdtsc,
+    StopKind.IN: port_io,
+    StopKind.OUT: port_io,
+}
+
+__all__ = ["AFTER", "BEFORE", "CS", "SS", "STOPPING", "UNMASKING", "scan"]
