@@ -1,0 +1,131 @@
+"""Keystone as an encoder: single instructions without symbols in, checked machine code out.
+
+Keystone gets one flat text of instructions that are already parsed, normalised and free of symbols, each behind a
+label, with a table of these labels at the end that tells where each one starts. An instruction's code does not depend
+on its place, so codes are kept for the life of the process.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from keystone import KS_ARCH_X86, KS_MODE_64, Ks, KsError
+
+from asm.errors import Problem
+
+SYNTAX = ".att_syntax prefix\n"
+MAX_INSTRUCTION = 15
+CACHE_LIMIT = 200_000
+MNEMONIC_FAIL = 513
+
+# Prefixes in the order in which gas writes them: segment, address size, operand size, repeat, lock.
+PREFIX_ORDER = {
+    0x26: 0, 0x2E: 0, 0x36: 0, 0x3E: 0, 0x64: 0, 0x65: 0, 0x67: 1, 0x66: 2, 0xF2: 3, 0xF3: 3, 0xF0: 4,
+}  # fmt: skip
+
+_codes: dict[str, bytes | Problem] = {}
+
+
+class Encoder:
+    """Collects instructions and encodes them in batches; `code` gives the machine code of one of them."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, None] = {}
+
+    def add(self, text: str) -> None:
+        """Note a normalised instruction for the next batch."""
+        if text not in _codes:
+            self._pending[text] = None
+
+    def code(self, text: str) -> bytes:
+        """The machine code of `text`, which may start with prefixes (in hexadecimal, then a tab); Problem when it is
+        not a valid instruction."""
+        if "\t" in text:
+            prefixes, text = text.split("\t")
+            return sort_prefixes(bytes.fromhex(prefixes) + self.code(text))
+        code = _codes.get(text)
+        if code is None:
+            self._pending[text] = None
+            self.flush()
+            code = _codes[text]
+        if isinstance(code, Problem):
+            raise code
+        return code
+
+    def size(self, text: str) -> int:
+        """The length of the machine code; 0 for an invalid instruction."""
+        try:
+            return len(self.code(text))
+        except Problem:
+            return 0
+
+    def flush(self) -> None:
+        """Encode everything noted so far."""
+        texts = list(self._pending)
+        self._pending.clear()
+        if len(_codes) > CACHE_LIMIT:
+            _codes.clear()
+        if not texts:
+            return
+        codes = _encode_batch(texts)
+        if codes is not None:
+            _codes.update(zip(texts, codes, strict=True))
+            return
+        for text in texts:  # find out which ones are wrong
+            _codes[text] = _encode_one(text)
+
+
+def sort_prefixes(code: bytes) -> bytes:
+    """`code` with its legacy prefixes in gas's order."""
+    end = 0
+    while end < len(code) and code[end] in PREFIX_ORDER:
+        end += 1
+    if end < 2:
+        return code
+    return bytes(sorted(code[:end], key=PREFIX_ORDER.__getitem__)) + code[end:]
+
+
+def _run(text: str) -> bytes | Problem:
+    """Keystone's output for a text at address 0, or why there is none. A fresh engine a call, no options: any option
+    would make it read decimals as hexadecimal."""
+    try:
+        encoded, _ = Ks(KS_ARCH_X86, KS_MODE_64).asm((SYNTAX + text).encode("ascii"), 0, True)
+    except KsError as error:
+        return Problem(str(error))
+    return bytes(encoded) if encoded else Problem("invalid operands")
+
+
+def _encode_batch(texts: list[str]) -> list[bytes] | None:
+    """The codes of all texts, or None if any of them fails."""
+    lines = [f"L{index}:{text}\n" for index, text in enumerate(texts)]
+    lines.append(f"L{len(texts)}:\n")
+    lines.extend(f".quad L{index}\n" for index in range(len(texts) + 1))
+    output = _run("".join(lines))
+    table_size = 8 * (len(texts) + 1)
+    if isinstance(output, Problem) or len(output) < table_size:
+        return None
+    starts = struct.unpack(f"<{len(texts) + 1}Q", output[-table_size:])
+    if starts[0] != 0 or starts[-1] != len(output) - table_size:
+        return None
+    codes = [output[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    if not all(1 <= len(code) <= MAX_INSTRUCTION for code in codes):
+        return None
+    return [sort_prefixes(code) for code in codes]
+
+
+def _encode_one(text: str) -> bytes | Problem:
+    codes = _encode_batch([text])
+    if codes is not None:
+        return codes[0]
+    output = _run(text + "\n")
+    if isinstance(output, Problem):
+        return Problem(_explain(str(output)))
+    return Problem("no instruction with these operands")
+
+
+def _explain(message: str) -> str:
+    """Keystone's message without its error number and library name."""
+    reason = message.split(" (")[0]
+    if "MNEMONICFAIL" in message:
+        return "unknown instruction"
+    return {"Invalid operand": "no instruction with these operands"}.get(reason, reason[:1].lower() + reason[1:])

@@ -1,0 +1,325 @@
+"""Sections, fragments, branch relaxation and addresses.
+
+A section is a chain of fragments as in gas: items of known size, then one tail whose size depends on addresses (a
+branch, an alignment, `.org`, `.skip`). Relaxation repeats gas's relax_segment, because another algorithm that is
+equally right would choose other branch lengths around alignments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from asm.assembler import Encoder
+from asm.errors import Position, Problem
+from asm.expression import Value
+from asm.source import SourceLine
+
+PAGE = 4096
+MAX_SECTION = 1 << 26  # bytes
+MAX_PASSES = 200
+
+# gas's padding of up to 11 bytes in executable sections (generic64), index = size.
+NOPS = tuple(
+    bytes.fromhex(code)
+    for code in (
+        "", "90", "6690", "0f1f00", "0f1f4000", "0f1f440000", "660f1f440000", "0f1f8000000000", "0f1f840000000000",
+        "660f1f840000000000", "662e0f1f840000000000", "66662e0f1f840000000000",
+    )
+)  # fmt: skip
+
+
+def nop_padding(size: int) -> bytes:
+    """`size` bytes of no-operations, as gas pads code."""
+    longest = len(NOPS) - 1
+    return NOPS[longest] * (size // longest) + NOPS[size % longest]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A source line as it was expanded: where it stands and through which macro calls it came (outermost first)."""
+
+    line: SourceLine
+    sites: tuple[Position, ...]
+
+
+@dataclass(slots=True)
+class Branch:
+    """A jump to a label. Grows from `short` + disp8 to `long` + disp32."""
+
+    target: Value
+    short: bytes
+    long: bytes
+    is_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Align:
+    """Padding to a multiple of `boundary` bytes, none if it would take more than `limit` (0: no limit)."""
+
+    boundary: int
+    fill: bytes | None  # None: no-operations
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Org:
+    """Padding up to an address in the same section."""
+
+    target: Value
+    fill: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """`count` times `fill`, the count being known only when all sizes are."""
+
+    count: Value
+    fill: bytes
+
+
+Tail = Branch | Align | Org | Space
+
+
+class Frag:
+    """Items of known size (bytes, or the text of an instruction), then at most one tail."""
+
+    __slots__ = ("address", "encoder", "items", "place", "prefix", "region", "section", "tail", "visited", "width")
+
+    def __init__(self, section: Section, encoder: Encoder) -> None:
+        self.section = section
+        self.encoder = encoder
+        self.items: list[bytes | str] = []
+        self.prefix = [0]  # prefix[i]: offset of item i, extended on demand
+        self.tail: Tail | None = None
+        self.place: Place | None = None  # of the tail
+        self.address = 0  # offset in the section
+        self.width = 0  # size of the tail
+        self.region = 0
+        self.visited = 0
+
+    def offset(self, index: int) -> int:
+        """Offset of item `index` in the fragment; needs the sizes of the instructions before it."""
+        prefix = self.prefix
+        while len(prefix) <= index:
+            item = self.items[len(prefix) - 1]
+            prefix.append(prefix[-1] + (self.encoder.size(item) if isinstance(item, str) else len(item)))
+        return prefix[index]
+
+    @property
+    def fixed(self) -> int:
+        """Size of the items."""
+        return self.offset(len(self.items))
+
+
+@dataclass(slots=True)
+class Record:
+    """A statement that takes space: item `index` of the fragment, or its tail when `index` is the item count."""
+
+    frag: Frag
+    index: int
+    place: Place
+    kind: str  # "code", "bytes", "data" or "padding"
+    is_tail: bool = False
+
+
+class Section:
+    """One output section. `address` is known after `place_sections`."""
+
+    def __init__(self, name: str, flags: str, nobits: bool, encoder: Encoder) -> None:
+        self.name = name
+        self.flags = flags  # gas's letters, sorted
+        self.nobits = nobits
+        self.encoder = encoder
+        self.frags = [Frag(self, encoder)]
+        self.records: list[Record] = []
+        self.alignment = 1
+        self.address = 0
+        self.has_label = False
+        self.bytes_known = 0
+
+    @property
+    def permissions(self) -> str:
+        """ "r", "rx", "rw" or "rwx"."""
+        return "r" + ("w" if "w" in self.flags else "") + ("x" if "x" in self.flags else "")
+
+    @property
+    def executable(self) -> bool:
+        """Whether the section holds code."""
+        return "x" in self.flags
+
+    @property
+    def frag(self) -> Frag:
+        """The open fragment."""
+        return self.frags[-1]
+
+    def add_item(self, item: bytes | str, place: Place, kind: str) -> Frag:
+        """Append data or the text of an instruction; gives the fragment that it is the last item of."""
+        frag = self.frags[-1]
+        self.records.append(Record(frag, len(frag.items), place, kind))
+        frag.items.append(item)
+        self.bytes_known += len(item)
+        if self.bytes_known > MAX_SECTION:
+            raise Problem(f"section {self.name} is larger than {MAX_SECTION} bytes")
+        return frag
+
+    def add_tail(self, tail: Tail, place: Place, kind: str) -> None:
+        """Append something of yet unknown size and open the next fragment."""
+        frag = self.frags[-1]
+        frag.tail, frag.place = tail, place
+        self.records.append(Record(frag, len(frag.items), place, kind, True))
+        self.frags.append(Frag(self, self.encoder))
+
+    @property
+    def size(self) -> int:
+        """Bytes; valid after relaxation."""
+        last = self.frags[-1]
+        return last.address + last.fixed + last.width
+
+
+Resolve = Callable[[Value], tuple[int, "Section | None"]]
+Report = Callable[[Place, str], None]
+
+
+@dataclass
+class Relaxer:
+    """gas's relax_segment over all sections, until nothing moves.
+
+    `resolve` gives a value with section-relative offsets in place of addresses, and the section that it is relative to
+    (None for a plain number); it raises Problem for what can never be resolved.
+    """
+
+    resolve: Resolve
+    report: Report
+    failed: set[int] = field(default_factory=set)  # id() of fragments already reported
+
+    def run(self, sections: Iterable[Section]) -> None:
+        """Settle the size of every fragment."""
+        sections = list(sections)
+        for section in sections:
+            self._estimate(section)
+        for attempt in range(MAX_PASSES):
+            moved = [self._pass(section, attempt) for section in sections]
+            if not any(moved) and attempt >= 2:
+                return
+        place = next((frag.place for section in sections for frag in section.frags if frag.place), None)
+        if place is not None:
+            self.report(place, "sizes do not settle: they depend on each other")
+
+    def _estimate(self, section: Section) -> None:
+        address = region = 0
+        for frag in section.frags:
+            frag.address, frag.region, frag.visited, frag.width = address, region, 0, 0
+            address += frag.fixed
+            tail = frag.tail
+            if isinstance(tail, Branch):
+                if self._needs_long(tail, section):
+                    tail.is_long = True
+                frag.width = self._branch_width(tail)
+            elif isinstance(tail, Align):
+                frag.width = _padding(address, tail)
+                region += 1
+            elif isinstance(tail, Org):
+                region += 1
+            address += frag.width
+
+    def _needs_long(self, branch: Branch, section: Section) -> bool:
+        """Whether the target is not in this section, so that only the linker would know the distance."""
+        try:
+            return self.resolve(branch.target)[1] is not section
+        except Problem:
+            return True  # an undefined symbol: reported where the branch is written
+
+    @staticmethod
+    def _branch_width(branch: Branch) -> int:
+        return len(branch.long) + 4 if branch.is_long else len(branch.short) + 1
+
+    def _pass(self, section: Section, attempt: int) -> bool:
+        stretch = 0
+        moved = False
+        for frag in section.frags:
+            frag.visited ^= 1
+            frag.address += stretch
+            tail = frag.tail
+            if tail is None:
+                continue
+            width = self._width(frag, tail, stretch, attempt)
+            if width != frag.width:
+                stretch += width - frag.width
+                frag.width = width
+                moved = True
+            if frag.address + frag.fixed + frag.width > MAX_SECTION:
+                frag.width, moved = 0, True
+                self._fail(frag, f"section {section.name} would become larger than {MAX_SECTION} bytes")
+        return moved
+
+    def _width(self, frag: Frag, tail: Tail, stretch: int, attempt: int) -> int:
+        """The size of the tail, with the fragment where it is in this pass."""
+        if id(frag) in self.failed:
+            return frag.width
+        end = frag.address + frag.fixed
+        if isinstance(tail, Align):
+            return _padding(end, tail)
+        if isinstance(tail, Branch):
+            if not tail.is_long and not self._reaches(frag, tail, stretch):
+                tail.is_long = True
+            return self._branch_width(tail)
+        try:
+            if isinstance(tail, Org):
+                target, section = self.resolve(tail.target)
+                if section is not frag.section and section is not None:
+                    raise Problem(".org needs an address in the same section")
+                if target < end and attempt >= 2:
+                    raise Problem("attempt to move .org backwards")
+                return max(0, target - end)
+            count, section = self.resolve(tail.count)
+            if section is not None:
+                raise Problem("the size is not a plain number")
+            if count < 0 and attempt >= 2:
+                raise Problem(f"negative size {count}")
+            return max(0, count) * len(tail.fill)
+        except Problem as problem:
+            self._fail(frag, str(problem))
+            return 0
+
+    def _reaches(self, frag: Frag, branch: Branch, stretch: int) -> bool:
+        """Whether disp8 is enough. A target not yet visited in this pass will move by `stretch` as we did."""
+        target = self.resolve(branch.target)[0]
+        address = frag.address + frag.fixed + frag.width
+        label = _label_frag(branch.target)
+        if stretch and label is not None and label.visited != frag.visited:
+            if stretch < 0 or label.region == frag.region:
+                target += stretch
+            elif target < address - frag.width:
+                return True
+        return -128 <= target - address <= 127
+
+    def _fail(self, frag: Frag, message: str) -> None:
+        self.failed.add(id(frag))
+        if frag.place is not None:
+            self.report(frag.place, message)
+
+
+def _label_frag(value: Value) -> Frag | None:
+    symbol = getattr(value, "symbol", None)
+    while symbol is not None and symbol.frag is None:
+        symbol = getattr(symbol.value, "symbol", None)
+    return symbol.frag if symbol is not None else None
+
+
+def _padding(address: int, align: Align) -> int:
+    padding = -address % align.boundary
+    return 0 if align.limit and padding > align.limit else padding
+
+
+def place_sections(sections: Iterable[Section], base: int) -> None:
+    """Give each section its address: one after the other from `base`, on a new page where the permissions change."""
+    address = base
+    before: str | None = None
+    for section in sections:
+        if before is not None and section.permissions != before:
+            address += -address % PAGE
+        address += -address % section.alignment
+        section.address = address
+        address += section.size
+        before = section.permissions
