@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from emu.arch import Cr0, Cr4, Efer, Rflags, Vector
+from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
 from emu.machine import delivery, msr, semantics
 from emu.machine.apic import LocalApic
@@ -21,6 +21,7 @@ from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.linear import LinearMemory, PageFaultError
 from emu.machine.memory import Memory
+from emu.machine.paging import Access
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
 from emu.machine.stack_fault import is_stack_access
@@ -327,7 +328,7 @@ class Core:
 
     def _fault(self, stop: Stop) -> None:
         vector, error_code = stop.vector, stop.error_code
-        if vector == Vector.UD and self.linear_byte(stop.ip) == 0xF1:
+        if vector == Vector.UD and self.code_byte(stop.ip) == 0xF1:
             self.clock += 1  # ICEBP, which the engine does not know: a trap (SDM volume 2, INT1)
             self.deliver(Interruption(Vector.DB, EventType.PRIV_SWEXC, stop.ip + 1))
             return
@@ -365,12 +366,20 @@ class Core:
         self.cpu.ip = self.cpu.ip - 2 if start is None else start
         self.clock -= 1
 
-    def linear_byte(self, address: int) -> int:
-        """One byte of code; -1 if it cannot be read."""
-        try:
-            return self.linear.read(address, 1)[0]
-        except PageFaultError:
-            return -1
+    def read_code(self, address: int, size: int) -> bytes:
+        """Instruction bytes as this CPU would fetch them now; what lies in an unreachable page is left off."""
+        access = Access(fetch=True, user=self.cpu.cpl == 3)
+        for length in (size, PAGE_SIZE - address % PAGE_SIZE):
+            try:
+                return self.linear.read(address, min(size, length), access)
+            except PageFaultError:
+                continue
+        return b""
+
+    def code_byte(self, address: int) -> int:
+        """One instruction byte; -1 if it cannot be fetched."""
+        code = self.read_code(address, 1)
+        return code[0] if code else -1
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def snapshot(self) -> CoreSnapshot:

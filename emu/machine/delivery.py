@@ -80,7 +80,10 @@ def _after(core: Core, current: Interruption, fault: CpuFault) -> Interruption |
     ):
         core.emit(DoubleFault(core.clock, core.index, core.cpu.ip, current.vector, fault.vector))
         return Interruption(Vector.DF, EventType.HWEXC, current.ip, 0, injected=current.injected)
-    ip = core.instruction_start if not current.ext else current.ip
+    ip = current.ip
+    if not current.ext:  # INT n itself faults, so it did not retire
+        ip = core.instruction_start
+        core.clock -= 1
     return Interruption(fault.vector, EventType.HWEXC, ip, fault.error_code, fault.cr2, current.injected)
 
 

@@ -212,9 +212,10 @@ def sysenter(core: Core, _stop: Stop) -> None:
 
 def software_interrupt(core: Core, stop: Stop) -> None:
     """INT n and INT3; RIP is saved behind the instruction, a refused gate blames the instruction itself."""
-    code = core.linear.read(stop.ip - 2, 2)
-    core.instruction_start = stop.ip - (2 if code == bytes((0xCD, stop.vector)) else 1)
-    kind = EventType.SWEXC if stop.vector in (Vector.BP, Vector.OF) and code[1] != stop.vector else EventType.SWINT
+    # INT3 and INTO are one byte; INT n, also INT 3 and INT 4 in their long form, two.
+    short = (stop.vector, core.code_byte(stop.ip - 1)) in ((Vector.BP, 0xCC), (Vector.OF, 0xCE))
+    core.instruction_start = stop.ip - (1 if short else 2)
+    kind = EventType.SWEXC if short else EventType.SWINT
     core.deliver(Interruption(stop.vector, kind, stop.ip))
 
 
@@ -232,7 +233,7 @@ def rdtsc(core: Core, stop: Stop) -> None:
     value = msr.read(core, Msr.TSC)
     cpu.set_register(RAX, value & 0xFFFFFFFF)
     cpu.set_register(RDX, value >> 32 & 0xFFFFFFFF)
-    if core.linear.read(stop.ip - 1, 1) == b"\xf9":  # 0f 01 f9: RDTSCP
+    if core.code_byte(stop.ip - 1) == 0xF9:  # 0f 01 f9: RDTSCP; RDTSC ends in 31
         cpu.set_register(RCX, cpu.state.tsc_aux)
 
 

@@ -8,7 +8,6 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from emu.arch import is_canonical
 from emu.machine.cpu import RBP, Stop
-from emu.machine.linear import PageFaultError
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
@@ -22,10 +21,7 @@ def is_stack_access(core: Core, stop: Stop) -> bool:
     cpu = core.cpu
     if is_canonical(cpu.sp) and is_canonical(cpu.register(RBP)):
         return False
-    try:
-        code = core.linear.read(stop.ip, 15)
-    except PageFaultError:
-        return False
+    code = core.read_code(stop.ip, 15)
     for _address, _size, mnemonic, operands in _decoder.disasm_lite(code, stop.ip, 1):
         if mnemonic in _IMPLICIT and not is_canonical(cpu.register(RBP) if mnemonic == "leave" else cpu.sp):
             return True
