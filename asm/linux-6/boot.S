@@ -1,9 +1,10 @@
-# From the loader to the first task's user mode, once for each CPU; and the bits of kernel text that C needs as real code.
+# From the loader to the first task's user mode, once for each CPU; and kernel text that C needs as real code.
 
 .section .text,"ax",@progbits
     .balign 4096
 
-# Entry: CPL0, long mode, paging on with the kernel's tables, IF=0; RDI = this CPU's CpuBoot; no usable stack, IDT, TSS or GS.
+# Entry: CPL0, long mode, paging on with the kernel's tables, IF=0; RDI = this CPU's CpuBoot; no usable stack, IDT,
+# TSS or GS.
 # Exit:  by return_to_first_task.
 .globl startup_64
 startup_64:
@@ -111,7 +112,8 @@ idt_setup:
 .Lidt_done:
     ret
 
-# Write one 16-byte gate.  In: RAX = handler, ECX = vector, EDX = IST index | type and DPL << 8.  Clobbers RAX, R8, R9.
+# Write one 16-byte gate.  RAX = handler, ECX = vector, EDX = IST index | type and DPL << 8.
+# Entry and exit: kernel CR3, any stack.  Clobbers RAX, R8, R9.
 idt_set_gate:
     movl    %ecx, %r9d
     shll    $4, %r9d
@@ -136,7 +138,7 @@ cpu_idle_loop:
     cli
     jmp     cpu_idle_loop
 
-# Called from exc_nmi: touch the page that a test chose, so that a real page fault, and its IRETQ, happen inside an NMI.
+# Called from exc_nmi: touch the page that a test chose, so that a real page fault and its IRETQ happen inside an NMI.
 # Entry and exit: kernel GS and CR3, any stack.  Clobbers RAX.
 .globl nmi_touch_scratch
 nmi_touch_scratch:

@@ -103,14 +103,14 @@ native_irq_return_iret:
     iretq
 
 # Entry: RSP = pt_regs of kernel mode, IF=0; GS and CR3 as the interrupted code had them.
-# Exit:  in the interrupted code.  Its IRETQ is another than user mode's: a fault here would come with the kernel's GS.
+# Exit:  in the interrupted code.  Its IRETQ is not user mode's: a fault here would come with the kernel's GS.
 .globl restore_regs_and_return_to_kernel
 restore_regs_and_return_to_kernel:
     POP_REGS
     addq    $8, %rsp
     iretq
 
-# Called first by every entry that cannot hit the instructions around a SWAPGS, so that the saved CS tells whose GS is live.
+# Called first by all entries that cannot hit the instructions around a SWAPGS: the saved CS tells whose GS is live.
 # Entry: RSP at the return address, above it ORIG_AX and the hardware's frame; DF and AC clear, IF=0.
 #        From user mode: on the trampoline or an IST stack, user GS, user CR3.
 #        From kernel mode: on the interrupted stack, kernel GS and CR3 (except at native_irq_return_iret).
@@ -139,7 +139,7 @@ error_entry:
 
     # The return to user mode failed.  RSP is on the trampoline stack, and regs->sp at the frame that IRETQ refused.
     # fixup_bad_iret(regs) makes of both the pt_regs that the exception would have had one instruction later, in user
-    # mode, at the top of the task stack; we go on from there.  It runs below them, so that C never needs the trampoline.
+    # mode, at the top of the task stack; we go on from there.  It runs below them, so C never runs on the trampoline.
 .Lerror_entry_bad_iret:
     swapgs
     SWITCH_TO_KERNEL_CR3 scratch=%rax

@@ -1,5 +1,5 @@
 # Exceptions.  A gate's routine puts pt_regs on the right stack, calls its C function, and leaves.
-# Common to all of these on entry: IF=0; the hardware's frame at RSP, with an error code below it where the vector has one.
+# On entry to all of these: IF=0; the hardware's frame at RSP, with an error code below it if the vector has one.
 
 .section .entry.text,"ax",@progbits
 
@@ -22,7 +22,7 @@
 .endm
 
 # An exception on sp0 (from user mode) or on the interrupted stack (from kernel mode).
-# Entry: user GS and CR3 if user mode was interrupted, else the kernel's, except for a fault of native_irq_return_iret.
+# Entry: user GS and CR3 if user mode was interrupted, else the kernel's (except at native_irq_return_iret).
 # Exit:  by error_return.
 .macro IDTENTRY name, cfunc, has_error_code
 .balign 16, 0xcc
@@ -35,9 +35,9 @@
     IDTENTRY_BODY \cfunc, \has_error_code
 .endm
 
-# An exception on an IST stack, which can hit any instruction.  From user mode it is an ordinary one: error_entry leaves
-# the IST stack, and C may sleep.  From kernel mode nothing is known of GS and CR3; C runs on the IST stack, with
-# `kernel_cfunc`, and nothing is rescheduled on the way out.
+# An exception on an IST stack, which can hit any instruction.  From user mode it is an ordinary one: error_entry
+# leaves the IST stack, and C may sleep.  From kernel mode nothing is known of GS and CR3; C runs on the IST stack,
+# with `kernel_cfunc`, and nothing is rescheduled on the way out.
 # Entry: RSP on the vector's IST stack, any GS, any CR3.
 # Exit:  by error_return or paranoid_exit.
 .macro IDTENTRY_IST name, user_cfunc, kernel_cfunc, has_error_code
@@ -84,8 +84,8 @@ IDTENTRY_IST asm_exc_debug, exc_debug_user, exc_debug, 0
 IDTENTRY_IST asm_exc_machine_check, exc_machine_check_user, exc_machine_check, 0
 IDTENTRY_IST asm_exc_vmm_communication, user_exc_vmm_communication, kernel_exc_vmm_communication, 1
 
-# #BP.  Text patching plants INT3 in kernel code and has exc_int3 emulate what stood there; a CALL needs room above the
-# frame for its return address.  So a kernel frame moves down by its own six words.
+# #BP.  Text patching plants INT3 in kernel code and has exc_int3 emulate what stood there; a CALL needs room above
+# the frame for its return address.  So a kernel frame moves down by its own six words.
 # Entry and exit: as IDTENTRY.
 .balign 16, 0xcc
 .globl asm_exc_int3

@@ -5,8 +5,9 @@
 .set FIRST_SYSTEM_VECTOR, LOCAL_TIMER_VECTOR
 .set NR_VECTORS, 256
 
-# The hardware does not say which vector was taken: one stub a vector does, in the place of an error code.  16 bytes each, so
-# that the boot code finds them by their number.  A vector above 0x7f is pushed negative or as 32 bits; its low byte counts.
+# The hardware does not say which vector was taken: one stub a vector does, in the place of an error code.  16 bytes
+# each, so that the boot code finds them by their number.  A vector above 0x7f is pushed negative or as 32 bits; its
+# low byte counts.
 .balign 16, 0xcc
 .globl irq_entries_start
 irq_entries_start:
@@ -30,7 +31,8 @@ spurious_entries_start:
 .endr
 
 # cfunc(regs, vector) on the IRQ stack where that is due.
-# Entry: the vector at RSP, above it the hardware's frame; user GS and CR3 if user mode was interrupted, else the kernel's.
+# Entry: the vector at RSP, above it the hardware's frame; GS and CR3 of user mode if that was interrupted, else the
+#        kernel's.
 # Exit:  by error_return.
 .macro IDTENTRY_IRQ name, cfunc
 .balign 16, 0xcc

@@ -1,6 +1,6 @@
-# NMI.  The CPU blocks NMIs from the delivery of one to the next IRETQ, no matter whose: a page fault or a machine check inside the
-# handler unblocks them early.  The IST then puts the next frame right over the first, so the first must have been
-# copied away, and the next must know that it is nested and only ask the outer one to run again.
+# NMI.  The CPU blocks NMIs from the delivery of one to the next IRETQ, no matter whose: a page fault or a machine
+# check inside the handler unblocks them early.  The IST then puts the next frame right over the first, so the first
+# must have been copied away, and the next must know that it is nested and only ask the outer one to run again.
 #
 # The NMI stack while kernel mode is interrupted, from its top:
 #
@@ -11,9 +11,9 @@
 #   outermost frame    SS SP FLAGS CS IP     of the code that the first NMI interrupted; never changed
 #   pt_regs            the outermost frame is its tail
 #
-# Not covered, nor can software do so: an IRETQ that unblocks NMIs before the first frame is copied (first_nmi), or between the
-# last clearing of "NMI executing" and the IRETQ when the next NMI hits while another IST stack is in use.  It takes a
-# machine check or a breakpoint on those very instructions.
+# Not covered, nor can software do so: an IRETQ that unblocks NMIs before the first frame is copied away, or
+# between the last clearing of "NMI executing" and the IRETQ when the next NMI hits while another IST stack is in
+# use.  It takes a machine check or a breakpoint on those very instructions.
 
 .section .entry.text,"ax",@progbits
 
@@ -43,8 +43,8 @@ asm_exc_nmi:
     testb   $3, NMI_ORIG_CS(%rsp)
     jz      .Lnmi_from_kernel
 
-    # User mode: no NMI handler is at work on this CPU, and GS is the user's for sure.  Go on on the task stack; the NMI stack is
-    # free at once, so that an early IRETQ does no harm.
+    # User mode: no NMI handler is at work on this CPU, and GS is the user's for sure.  Go on on the task stack; the
+    # NMI stack is free at once, so that an early IRETQ does no harm.
     swapgs
     SWITCH_TO_KERNEL_CR3 scratch=%rdx
     movq    %rsp, %rdx
@@ -60,8 +60,8 @@ asm_exc_nmi:
 
 # Entry: RSP at the saved RDX on the NMI stack, RDX free, everything else the interrupted code's.
 .Lnmi_from_kernel:
-    # Interrupted while the iret frame was being made?  It must not be changed now, and need not be: the handler has yet to
-    # run, and serves for this NMI too.
+    # Interrupted while the iret frame was being made?  It must not be changed now, and need not be: the handler has
+    # yet to run, and serves for this NMI too.
     leaq    repeat_nmi(%rip), %rdx
     cmpq    NMI_ORIG_IP(%rsp), %rdx
     ja      .Lnmi_not_in_repeat
@@ -72,8 +72,8 @@ asm_exc_nmi:
     cmpq    $1, NMI_EXECUTING(%rsp)
     je      nested_nmi
 
-    # The outer NMI may have cleared the word and not yet returned: RSP is on this stack then.  But so may be any RSP that
-    # user mode brought along through SYSCALL.  DF tells: the outer NMI sets it, and SYSCALL clears it.
+    # The outer NMI may have cleared the word and not yet returned: RSP is on this stack then.  But so may be any RSP
+    # that user mode brought along through SYSCALL.  DF tells: the outer NMI sets it, and SYSCALL clears it.
     leaq    NMI_STACK_TOP(%rsp), %rdx
     cmpq    NMI_ORIG_SP(%rsp), %rdx
     jb      first_nmi
@@ -111,7 +111,8 @@ first_nmi:
     # Room for "NMI executing" and the iret frame, which repeat_nmi fills in.
     pushq   $0
     subq    $40, %rsp
-    # The outermost frame: from the original SS downwards; each push moves source and target alike, 48 below the saved RDX.
+    # The outermost frame, from the original SS downwards: each push moves source and target alike.  48 = what RSP has
+    # moved since the saved RDX.
     .rept 5
     pushq   NMI_ORIG_SS+48(%rsp)
     .endr
@@ -121,7 +122,7 @@ first_nmi:
 .globl repeat_nmi
 repeat_nmi:
     movq    $1, OUTERMOST_TO_EXECUTING(%rsp)
-    # No register is free.  POP computes its address after it has moved RSP, so both offsets count from the same place.
+    # No register is free.  POP computes its address after it has moved RSP: both offsets count from one place.
     .irp word, 32, 24, 16, 8, 0
     pushq   \word(%rsp)
     popq    OUTERMOST_TO_IRET+\word(%rsp)

@@ -1,5 +1,5 @@
-# For events that may hit between an entry and its SWAPGS, or between the exit's SWAPGS and its IRETQ: there the saved CS says
-# kernel and GS is the user's, so GS_BASE itself has to be looked at.
+# For events that may hit between an entry and its SWAPGS, or between the exit's SWAPGS and its IRETQ: there the saved
+# CS says kernel and GS is the user's, so GS_BASE itself has to be looked at.
 
 .section .entry.text,"ax",@progbits
 
