@@ -8,6 +8,7 @@ on its place, so codes are kept for the life of the process.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from keystone import KS_ARCH_X86, KS_MODE_64, Ks, KsError
 
@@ -75,14 +76,19 @@ class Encoder:
             _codes[text] = _encode_one(text)
 
 
+def _rank(prefix: int) -> int:
+    return PREFIX_ORDER[prefix]
+
+
 def sort_prefixes(code: bytes) -> bytes:
-    """`code` with its legacy prefixes in gas's order."""
+    """`code` with its legacy prefixes in gas's order, each once."""
     end = 0
     while end < len(code) and code[end] in PREFIX_ORDER:
         end += 1
     if end < 2:
         return code
-    return bytes(sorted(code[:end], key=PREFIX_ORDER.__getitem__)) + code[end:]
+    prefixes: list[int] = sorted(dict.fromkeys(code[:end]), key=_rank)
+    return bytes(prefixes) + code[end:]
 
 
 def _run(text: str) -> bytes | Problem:
@@ -107,7 +113,7 @@ def _encode_batch(texts: list[str]) -> list[bytes] | None:
     starts = struct.unpack(f"<{len(texts) + 1}Q", output[-table_size:])
     if starts[0] != 0 or starts[-1] != len(output) - table_size:
         return None
-    codes = [output[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    codes = [output[start:end] for start, end in pairwise(starts)]
     if not all(1 <= len(code) <= MAX_INSTRUCTION for code in codes):
         return None
     return [sort_prefixes(code) for code in codes]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from asm.errors import AssemblyError, Diagnostic, Position, Problem
 from asm.expression import Ref, signed64
 from asm.image import Image, Segment, Statement
 from asm.instructions import DISPLACEMENT, PLACEHOLDERS
-from asm.layout import Align, Branch, Frag, Org, Place, Relaxer, Section, Space, nop_padding, place_sections
+from asm.layout import Align, Branch, Frag, Org, Place, Section, Space, nop_padding, place_sections
 from asm.preprocess import Preprocessor
+from asm.relax import Relaxer
 from asm.source import Library, read_source
 from asm.unit import Fixup, TooManyErrors, Unit
 
@@ -154,10 +156,8 @@ def _contents(unit: Unit, frag: Frag) -> bytearray:
     data = bytearray()
     for item in frag.items:
         if isinstance(item, str):
-            try:
+            with suppress(Problem):  # reported before
                 data += unit.encoder.code(item)
-            except Problem:
-                pass  # reported before
         else:
             data += item
     tail, place = frag.tail, frag.place

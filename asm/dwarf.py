@@ -18,9 +18,7 @@ OPERAND_COUNTS = bytes([0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1])
 def debug_sections(image: Image) -> dict[str, bytes]:
     """.debug_line, .debug_info and .debug_abbrev; empty without source lines."""
     code = [segment for segment in image.segments if "x" in segment.flags and segment.data]
-    sequences = [
-        [s for s in image.statements if segment.address <= s.address < segment.end] for segment in code
-    ]
+    sequences = [[s for s in image.statements if segment.address <= s.address < segment.end] for segment in code]
     sequences = [sorted(sequence, key=lambda s: s.address) for sequence in sequences if sequence]
     if not sequences:
         return {}

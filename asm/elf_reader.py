@@ -47,7 +47,7 @@ def _segments(elf: Any) -> list[Segment]:
     segments: list[Segment] = []
     for section in elf.iter_sections():
         flags = section["sh_flags"]
-        if not flags & SH_FLAGS.SHF_ALLOC or flags & SH_FLAGS.SHF_TLS and section["sh_type"] == "SHT_NOBITS":
+        if not flags & SH_FLAGS.SHF_ALLOC or (flags & SH_FLAGS.SHF_TLS and section["sh_type"] == "SHT_NOBITS"):
             continue
         data = bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
         letters = "r" + "w" * bool(flags & SH_FLAGS.SHF_WRITE) + "x" * bool(flags & SH_FLAGS.SHF_EXECINSTR)

@@ -98,9 +98,9 @@ def write_elf(image: Image) -> bytes:
         body += section.data
     body += bytes(-len(body) % 8)
     table_offset = len(body)
-    for section, name in zip(sections, name_offsets, strict=True):
+    for section, name_offset in zip(sections, name_offsets, strict=True):
         body += struct.pack(
-            "<IIQQQQIIQQ", name, section.kind, section.flags, section.address, section.offset, len(section.data),
+            "<IIQQQQIIQQ", name_offset, section.kind, section.flags, section.address, section.offset, len(section.data),
             section.link, section.info, section.alignment, section.entry_size,
         )  # fmt: skip
     identification = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)

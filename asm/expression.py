@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Union
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from asm.errors import Position, Problem
 
@@ -70,7 +70,7 @@ class Op:
     right: Value | None = None
 
 
-Value = Union[int, Ref, Op]
+Value: TypeAlias = int | Ref | Op
 
 
 class Scope(Protocol):
@@ -154,10 +154,10 @@ class _Parser:
             if not NUMBER.fullmatch(token):
                 raise Problem(f"bad number {token!r}")
             self.at += 1
-            value = int(token, 8) if token[0] == "0" and token.isdigit() else int(token, 0)
-            if value >= 1 << 64:
+            number = int(token, 8) if token[0] == "0" and token.isdigit() else int(token, 0)
+            if number >= 1 << 64:
                 raise Problem(f"number {token} does not fit in 64 bits")
-            return signed64(value)
+            return signed64(number)
         if kind == "name":
             self.at += 1
             return self.scope.here() if token == "." else self.scope.lookup(token)

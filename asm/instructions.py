@@ -6,12 +6,22 @@ gets a placeholder whose place in the code is then certain (an immediate is last
 
 from __future__ import annotations
 
-from asm.assembler import sort_prefixes
+from dataclasses import replace
+
+from asm.assembler import PREFIX_ORDER, sort_prefixes
 from asm.errors import Problem
 from asm.expression import Value, parse
 from asm.layout import Branch, Place
 from asm.operands import HIGH_BYTES, REGISTERS, Operand, Shape, parse_instruction
-from asm.quirks import IMMEDIATE_8, IMMEDIATE_16, LAST_LETTER, direct_code, rename
+from asm.quirks import (
+    IMMEDIATE_8,
+    IMMEDIATE_16,
+    IMMEDIATE_SIGNED_8,
+    LAST_LETTER,
+    LOCKABLE,
+    adjust,
+    direct_code,
+)
 from asm.unit import Fixup, Unit
 
 CONDITIONS = {
@@ -43,6 +53,8 @@ def assemble_instruction(unit: Unit, text: str, place: Place) -> None:
         raise Problem(f"section {section.name} holds no data, so no instruction")
     unit.mark_appeared()
     if not shape.mnemonic:
+        if shape.prefixes in (b"\x66", b"\x67"):
+            raise Problem("a prefix that changes sizes cannot stand alone")
         section.add_item(shape.prefixes, place, "code")
         return
     if shape.mnemonic in BRANCHES and len(shape.operands) == 1 and _is_target(shape.operands[0]):
@@ -98,72 +110,92 @@ def _move_absolute(unit: Unit, shape: Shape, place: Place) -> None:
 
 
 def _encode(unit: Unit, shape: Shape, place: Place) -> None:
-    bits = operand_bits(shape)
-    _check_high_bytes(shape)
+    mnemonic, operands = adjust(shape.mnemonic, shape.operands)
+    prefixes = shape.prefixes
+    if prefixes:
+        _check_prefixes(shape)
+    bits = operand_bits(mnemonic, operands)
+    _check_high_bytes(operands)
     values: list[Value | None] = []
     shown: list[str] = []
-    for operand in shape.operands:
+    for operand in operands:
         if operand.kind == "reg":
             values.append(None)
             shown.append(f"*%{operand.text}" if operand.star else f"%{operand.text}")
         elif operand.kind == "imm":
             value = parse(operand.text, unit)
             values.append(value)
-            shown.append(f"${_immediate(shape.mnemonic, value, bits)}")
+            shown.append(f"${_immediate(mnemonic, value, bits)}")
         else:
             value = parse(operand.text, unit) if operand.text else 0
             values.append(value)
+            if operand.base == "eip":  # Keystone forgets the prefix and the base
+                prefixes += b"\x67"
+                operand = replace(operand, base="rip")
             shown.append(_memory(unit, operand, value))
-    mnemonic = rename(shape.mnemonic, shape.operands, values)
     key = f"{mnemonic} {','.join(shown)}" if shown else mnemonic
-    code: bytes | str | None = direct_code(key, unit.encoder)
-    if code is None:
+    direct = direct_code(mnemonic, operands, shown, unit.encoder)
+    code: bytes | str
+    if direct is not None:
+        code = sort_prefixes(prefixes + direct)
+    else:
         unit.encoder.add(key)
-        code = f"{shape.prefixes.hex()}\t{key}" if shape.prefixes else key
-    elif shape.prefixes:
-        code = sort_prefixes(shape.prefixes + code)
-    symbolic = [(operand, value) for operand, value in zip(shape.operands, values, strict=True) if not _plain(value)]
+        code = f"{prefixes.hex()}\t{key}" if prefixes else key
     section = unit.section
     index = len(section.frag.items)
     frag = section.add_item(code, place, "code")
-    immediate = next((o for o in shape.operands if o.kind == "imm"), None)
+    if all(value is None or isinstance(value, int) for value in values):
+        return
     tail = 0
-    if immediate is not None and symbolic:
-        tail = _immediate_size(unit, shape, values, bits, code)
-    for operand, value in symbolic:
-        assert value is not None
+    if any(operand.kind == "imm" for operand in operands):
+        tail = _immediate_size(unit, mnemonic, operands, values, bits, code)
+    for operand, field in zip(operands, values, strict=True):
+        if field is None or isinstance(field, int):
+            continue
         if operand.kind == "imm":
-            unit.fixups.append(Fixup(frag, index, "imm", tail, value, place, signed=bits == 64 and tail == 4))
+            unit.fixups.append(Fixup(frag, index, "imm", tail, field, place, signed=bits == 64 and tail == 4))
         else:
             kind = "pcrel" if operand.base in ("rip", "eip") else "disp"
-            unit.fixups.append(Fixup(frag, index, kind, 4, value, place, tail=tail, signed=True))
+            unit.fixups.append(Fixup(frag, index, kind, 4, field, place, tail=tail, signed=True))
 
 
-def _plain(value: Value | None) -> bool:
-    return value is None or isinstance(value, int)
+def _check_prefixes(shape: Shape) -> None:
+    groups = [PREFIX_ORDER.get(prefix, 9) for prefix in shape.prefixes]
+    if len(set(groups)) < len(groups):
+        raise Problem("two prefixes of the same kind")
+    memory = bool(shape.operands) and (shape.operands[-1].kind == "mem" or shape.mnemonic.startswith("xchg"))
+    if b"\xf0" in shape.prefixes and not (shape.mnemonic in LOCKABLE and memory):
+        raise Problem("lock needs an instruction that reads and writes memory")
 
 
 def _immediate_size(
-    unit: Unit, shape: Shape, values: list[Value | None], bits: int, code: bytes | str
+    unit: Unit,
+    mnemonic: str,
+    operands: tuple[Operand, ...],
+    values: list[Value | None],
+    bits: int,
+    code: bytes | str,
 ) -> int:
     """Bytes of the immediate at the end of the code."""
-    for operand, value in zip(shape.operands, values, strict=True):
+    for operand, value in zip(operands, values, strict=True):
         if operand.kind == "imm" and not isinstance(value, int):
-            return 8 if shape.mnemonic.startswith("movabs") else min(bits or 32, 32) // 8
+            return 8 if mnemonic.startswith("movabs") else min(bits or 32, 32) // 8
     # A number beside a symbolic displacement: find the displacement's placeholder.
-    data = code if isinstance(code, bytes) else unit.encoder.code(code)
+    try:
+        data = code if isinstance(code, bytes) else unit.encoder.code(code)
+    except Problem:
+        return 0  # reported with the other bad instructions
     at = data.rfind(DISPLACEMENT.to_bytes(4, "little"))
     return len(data) - at - 4 if at >= 0 else 0
 
 
-def operand_bits(shape: Shape) -> int:
+def operand_bits(mnemonic: str, operands: tuple[Operand, ...]) -> int:
     """The size of the operation as far as it can be seen: from a register, else from the suffix; else 0."""
-    mnemonic = shape.mnemonic
     if mnemonic in IMMEDIATE_8:
         return 8
     if mnemonic in IMMEDIATE_16:
         return 16
-    for operand in reversed(shape.operands):
+    for operand in reversed(operands):
         if operand.kind == "reg":
             return REGISTERS[operand.text]
     if mnemonic.startswith("push"):
@@ -171,19 +203,17 @@ def operand_bits(shape: Shape) -> int:
     return SUFFIX_BITS.get(mnemonic[-1:], 0)
 
 
-def _check_high_bytes(shape: Shape) -> None:
+def _check_high_bytes(operands: tuple[Operand, ...]) -> None:
     """Keystone ends the process on %ah beside a register that needs REX."""
-    names = [name for o in shape.operands for name in ((o.text if o.kind == "reg" else ""), o.base, o.index) if name]
-    high = [name for name in names if name in HIGH_BYTES]
-    if high and any(
-        name in ("sil", "dil", "bpl", "spl") or name[1:2].isdigit() or REGISTERS[name] == 64 and _operand(shape, name)
-        for name in names
-    ):
-        raise Problem(f"%{high[0]} cannot be used in an instruction that needs a REX prefix")
-
-
-def _operand(shape: Shape, name: str) -> bool:
-    return any(operand.kind == "reg" and operand.text == name for operand in shape.operands)
+    high = next((o.text for o in operands if o.kind == "reg" and o.text in HIGH_BYTES), None)
+    if high is None:
+        return
+    for operand in operands:
+        plain = (operand.text,) if operand.kind == "reg" else ()
+        for name in (*plain, operand.base, operand.index):
+            wide = name in plain and REGISTERS[name] == 64
+            if name in ("sil", "dil", "bpl", "spl") or name[1:2].isdigit() or wide:
+                raise Problem(f"%{high} cannot be used in an instruction that needs a REX prefix")
 
 
 def _immediate(mnemonic: str, value: Value, bits: int) -> int:
@@ -196,8 +226,12 @@ def _immediate(mnemonic: str, value: Value, bits: int) -> int:
         if bits == 64 and not mnemonic.startswith("mov") and not -(1 << 31) <= value < 1 << 31:
             raise Problem(f"immediate {value:#x} does not fit in 32 bits")
         return value
-    if not -(1 << (bits - 1)) <= value < 1 << bits:
+    if not -(1 << bits) < value < 1 << bits:
         raise Problem(f"immediate {value:#x} does not fit in {bits} bits")
+    if value < -(1 << (bits - 1)):
+        value += 1 << bits
+    if mnemonic in IMMEDIATE_SIGNED_8:
+        return value - 256 if value > 127 else value
     if mnemonic in IMMEDIATE_8 or mnemonic in IMMEDIATE_16:
         return value & ((1 << bits) - 1)
     return value - (1 << bits) if value >> (bits - 1) == 1 else value
@@ -215,7 +249,7 @@ def _memory(unit: Unit, operand: Operand, value: Value) -> str:
         scale = parse(operand.scale, unit)
         if scale not in (1, 2, 4, 8) or not isinstance(scale, int):
             raise Problem(f"scale {operand.scale} is not 1, 2, 4 or 8")
-        inner = f"(%{operand.base},%{operand.index or 'riz'},{scale})" if operand.base else f"(,%{operand.index},{scale})"
+        inner = f"(%{operand.base},%{operand.index},{scale})" if operand.base else f"(,%{operand.index},{scale})"
     elif operand.index:
         inner = f"(%{operand.base},%{operand.index})" if operand.base else f"(,%{operand.index})"
     elif operand.base:
@@ -228,4 +262,3 @@ def _memory(unit: Unit, operand: Operand, value: Value) -> str:
 
 
 _REGISTERS_32 = frozenset(name for name, bits in REGISTERS.items() if bits == 32)
-

@@ -201,13 +201,3 @@ def arguments_of(text: str) -> list[str]:
         values.append(value)
         at = skip_comma(text, at)
     return values or [""]
-
-
-def comparison_string(text: str, at: int) -> tuple[str, int]:
-    """An operand of `.ifc`: up to a comma outside quotes, without its own quotes if it has some."""
-    start = at
-    quoted = False
-    while at < len(text) and (quoted or text[at] != ","):
-        quoted ^= text[at] in "'\""
-        at += 1
-    return text[start:at].strip(), at

@@ -21,7 +21,7 @@ for _number in range(16):
     REGISTERS |= {f"xmm{_number}": 128, f"ymm{_number}": 256, f"cr{_number}": 64}
 for _number in range(8):
     REGISTERS |= {f"mm{_number}": 80, f"dr{_number}": 64, f"db{_number}": 64, f"st({_number})": 80}
-REGISTERS |= {"st": 80, "rip": 64, "eip": 32, "riz": 64}
+REGISTERS |= {"st": 80, "rip": 64, "eip": 32}
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 REGISTERS |= dict.fromkeys(SEGMENTS, 16)
 HIGH_BYTES = frozenset({"ah", "bh", "ch", "dh"})
@@ -120,7 +120,12 @@ def parse_operand(text: str) -> Operand:
             raise Problem(f"bad immediate {text!r}")
         return Operand("imm", text[1:])
     if found := REGISTER.match(text):
-        return Operand("reg", _register(found[1]), star)
+        name = _register(found[1])
+        if name in ("rip", "eip"):
+            raise Problem(f"%{name} can be used in an address only")
+        return Operand("reg", name, star)
+    if text == "(%dx)":  # another way to write the port of in and out
+        return Operand("reg", "dx", star)
     segment = ""
     if found := SEGMENT_OVERRIDE.match(text):
         segment, text = found[1].lower(), text[found.end() :].strip()
@@ -132,6 +137,8 @@ def parse_operand(text: str) -> Operand:
     if found and (found["base"] or found["comma"] is not None):
         base, index = _address_register(found["base"]), _address_register(found["index"])
         scale = (found["scale"] or "").strip()
+        if scale and not index:
+            raise Problem("a scale needs an index register")
         text = text[:opening].strip()
         if index in ("rip", "eip", "rsp", "esp") or (base in ("rip", "eip") and index):
             raise Problem(f"%{index} cannot be an index register")

@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from asm import macros
-from asm.directives import DIRECTIVES, origin, parse_string, split_arguments
+from asm.conditions import CONDITION_WORDS, Conditions
+from asm.data import origin, parse_string, split_arguments
+from asm.directives import DIRECTIVES
 from asm.errors import Position, Problem, did_you_mean, near_names
 from asm.expression import parse
 from asm.instructions import assemble_instruction
 from asm.layout import Place
+from asm.macros import Macro, Template, arguments_of, bind, define, fill, template
 from asm.source import Library, SourceLine, scrub, split_statements
 from asm.unit import Unit
 
@@ -43,25 +45,13 @@ class Frame:
 
 
 @dataclass
-class Condition:
-    """An open .if: whether the lines count, whether a branch was taken, whether all around it counts."""
-
-    place: Place
-    live: bool
-    taken: bool
-    outer: bool
-    had_else: bool = False
-
-
-@dataclass
 class Preprocessor:
     """Reads all lines and drives the unit."""
 
     unit: Unit
     library: Library
-    macros: dict[str, macros.Macro] = field(default_factory=dict)
+    macros: dict[str, Macro] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
     expansions: int = 0
     statements: int = 0
 
@@ -78,12 +68,7 @@ class Preprocessor:
             ".err": self._error,
             ".warning": self._warning,
         }
-        self.branches: dict[str, Callable[[str, Place], None]] = {
-            **{name: self._if(name) for name in CONDITION_TESTS},
-            ".else": self._else,
-            ".elseif": self._elseif,
-            ".endif": self._endif,
-        }
+        self.conditions = Conditions(self.unit)
         self.warnings: list[tuple[Place, str]] = []
 
     def run(self, text: str, file: str, first_line: int) -> None:
@@ -106,19 +91,17 @@ class Preprocessor:
                 self.unit.report(place, str(problem))
 
     def _push_file(self, text: str, file: str, first_line: int, sites: tuple[Position, ...]) -> None:
-        lines = split_statements(
-            text, file, first_line, lambda position, message: self.unit.report(Place(SourceLine("", position), sites), message)
-        )
+        lines = split_statements(text, file, first_line, self._reporter(sites))
         depth = self.frames[-1].includes + 1 if self.frames else 0
-        self.frames.append(Frame(iter(lines), sites, len(self.conditions), depth))
+        self.frames.append(Frame(iter(lines), sites, self.conditions.depth, depth))
 
     def _pop_frame(self) -> None:
         frame = self.frames.pop()
-        while len(self.conditions) > frame.conditions:
-            self.unit.report(self.conditions.pop().place, ".if without .endif")
+        for condition in self.conditions.cut(frame.conditions):
+            self.unit.report(condition.place, ".if without .endif")
 
     def _statement(self, text: str, place: Place) -> None:
-        live = not self.conditions or self.conditions[-1].live
+        live = self.conditions.live
         while found := LABEL.match(text):
             if live:
                 self.unit.define_label(found[1], place)
@@ -130,8 +113,7 @@ class Preprocessor:
             return
         word, rest = found[1], text[found.end() :]
         lower = word.lower()
-        if branch := self.branches.get(lower):
-            branch(rest, place)
+        if self.conditions.handle(lower, rest, place, self.frames[-1].conditions):
             return
         if not live:
             return
@@ -151,7 +133,7 @@ class Preprocessor:
     def _unknown_directive(self, word: str) -> None:
         if word in (".endm", ".endr"):
             raise Problem(f"{word} without {'.macro' if word == '.endm' else ' or '.join(LOOPS)}")
-        known = [*self.handlers, *self.branches, *DIRECTIVES, *self.macros]
+        known = [*self.handlers, *CONDITION_WORDS, *DIRECTIVES, *self.macros]
         raise Problem(f"unknown directive {word}{did_you_mean(near_names(word, known))}")
 
     # Assignments
@@ -212,11 +194,11 @@ class Preprocessor:
 
     def _macro(self, text: str, place: Place) -> None:
         body = self._collect((".macro",), ".endm", place)
-        macro = macros.define(text, body)
+        macro = define(text, body)
         name = macro.name.lower()
         if name in self.macros:
             raise Problem(f"macro {macro.name} is already defined; .purgem it first")
-        if name in DIRECTIVES or name in self.handlers or name in self.branches:
+        if name in DIRECTIVES or name in self.handlers or name in CONDITION_WORDS:
             raise Problem(f"a macro cannot have the name of the directive {name}")
         self.macros[name] = macro
 
@@ -225,8 +207,8 @@ class Preprocessor:
             if self.macros.pop(name.lower(), None) is None:
                 raise Problem(f"no macro {name}{did_you_mean(near_names(name, self.macros))}")
 
-    def _expand(self, macro: macros.Macro, text: str, place: Place) -> None:
-        values, faults = macros.bind(macro, text)
+    def _expand(self, macro: Macro, text: str, place: Place) -> None:
+        values, faults = bind(macro, text)
         for fault in faults:
             self.unit.report(place, fault)
         if faults:
@@ -237,7 +219,7 @@ class Preprocessor:
 
     def _push_body(
         self,
-        body: tuple[macros.Template, ...],
+        body: tuple[Template, ...],
         rounds: list[dict[str, str]] | range,
         sites: tuple[Position, ...],
         is_macro: bool = False,
@@ -246,32 +228,32 @@ class Preprocessor:
             raise Problem(f"macros nested more than {MAX_NESTING} deep")
         lines = self._lines(body, rounds, sites)
         includes = self.frames[-1].includes
-        self.frames.append(Frame(lines, sites, len(self.conditions), includes, is_macro, not is_macro))
+        self.frames.append(Frame(lines, sites, self.conditions.depth, includes, is_macro, not is_macro))
 
     def _lines(
         self,
-        body: tuple[macros.Template, ...],
+        body: tuple[Template, ...],
         rounds: list[dict[str, str]] | range,
         sites: tuple[Position, ...],
     ) -> Iterator[SourceLine]:
         """The lines of all rounds, with the values of each filled in."""
         for values in rounds:
             again = isinstance(values, dict) and any(RESPLIT.search(value) for value in values.values())
-            for template in body:
-                line = template.line
-                if len(template.pieces) == 1 or isinstance(values, int):
-                    yield SourceLine(template.pieces[0], line.position) if "\\" in line.text else line
+            for part in body:
+                line = part.line
+                if len(part.pieces) == 1 or isinstance(values, int):
+                    yield SourceLine(part.pieces[0], line.position) if "\\" in line.text else line
                     continue
                 try:
-                    text = macros.fill(template, values)
+                    text = fill(part, values)
                 except Problem as problem:
                     self.unit.report(Place(line, sites), str(problem))
                     return
                 if not again:
                     yield SourceLine(text, line.position)
                     continue
-                for part in split_statements(text, line.position.file, line.position.line, self._reporter(sites)):
-                    yield SourceLine(part.text, line.position)
+                for piece in split_statements(text, line.position.file, line.position.line, self._reporter(sites)):
+                    yield SourceLine(piece.text, line.position)
 
     def _reporter(self, sites: tuple[Position, ...]) -> Callable[[Position, str], None]:
         return lambda position, message: self.unit.report(Place(SourceLine("", position), sites), message)
@@ -284,102 +266,21 @@ class Preprocessor:
                 if count < 0:
                     raise Problem(f"negative count {count}")
                 if body:
-                    templates = tuple(macros.Template(line, (line.text,)) for line in body)
+                    templates = tuple(Template(line, (line.text,)) for line in body)
                     self._push_body(templates, range(count), place.sites)
                 return
             found = IRP.match(text)
             if found is None:
                 raise Problem(f"{word} needs a name")
             rest = text[found.end() :]
-            values = macros.arguments_of(rest) if word == ".irp" else list(scrub(rest).replace('"', "")) or [""]
-            templates = tuple(macros.template(line, [found[1]]) for line in body)
+            values = arguments_of(rest) if word == ".irp" else list(scrub(rest).replace('"', "")) or [""]
+            templates = tuple(template(line, [found[1]]) for line in body)
             self._push_body(templates, [{found[1]: value} for value in values], place.sites)
 
         return handler
 
     def _exitm(self, text: str, place: Place) -> None:
-        while self.frames and not self.frames[-1].is_macro and self.frames[-1].is_loop:
-            break
         if not (self.frames[-1].is_macro or self.frames[-1].is_loop):
             raise Problem(".exitm outside a macro")
-        del self.conditions[self.frames[-1].conditions :]
+        self.conditions.cut(self.frames[-1].conditions)
         self.frames.pop()
-
-    # Conditions
-
-    def _if(self, word: str) -> Callable[[str, Place], None]:
-        test = CONDITION_TESTS[word]
-
-        def handler(text: str, place: Place) -> None:
-            outer = not self.conditions or self.conditions[-1].live
-            condition = Condition(place, False, False, outer)
-            self.conditions.append(condition)
-            if outer:
-                condition.taken = True  # a faulty condition skips all its branches
-                condition.live = condition.taken = test(self, text)
-
-        return handler
-
-    def _open_condition(self, word: str) -> Condition:
-        if len(self.conditions) <= self.frames[-1].conditions:
-            raise Problem(f"{word} without .if")
-        return self.conditions[-1]
-
-    def _else(self, text: str, place: Place) -> None:
-        condition = self._open_condition(".else")
-        if condition.had_else:
-            raise Problem("second .else")
-        condition.had_else = True
-        condition.live = condition.outer and not condition.taken
-
-    def _elseif(self, text: str, place: Place) -> None:
-        condition = self._open_condition(".elseif")
-        if condition.had_else:
-            raise Problem(".elseif after .else")
-        condition.live = False
-        if condition.outer and not condition.taken:
-            condition.taken = True
-            condition.live = condition.taken = bool(self.unit.absolute(text, "the condition"))
-
-    def _endif(self, text: str, place: Place) -> None:
-        self._open_condition(".endif")
-        self.conditions.pop()
-
-
-Test = Callable[[Preprocessor, str], bool]
-
-
-def _compare(relation: Callable[[int], bool]) -> Test:
-    return lambda preprocessor, text: relation(preprocessor.unit.absolute(text, "the condition"))
-
-
-def _defined(preprocessor: Preprocessor, text: str) -> bool:
-    found = WORD.fullmatch(text)
-    if found is None:
-        raise Problem(f"expected a name, not {text.strip()!r}")
-    return preprocessor.unit.is_defined(found[1])
-
-
-def _same(preprocessor: Preprocessor, text: str) -> bool:
-    text = scrub(text)
-    first, at = macros.comparison_string(text, 0)
-    if text[at : at + 1] != ",":
-        raise Problem(".ifc needs two strings")
-    return first == macros.comparison_string(text, at + 1)[0]
-
-
-CONDITION_TESTS: dict[str, Test] = {
-    ".if": _compare(lambda value: value != 0),
-    ".ifne": _compare(lambda value: value != 0),
-    ".ifeq": _compare(lambda value: value == 0),
-    ".iflt": _compare(lambda value: value < 0),
-    ".ifle": _compare(lambda value: value <= 0),
-    ".ifgt": _compare(lambda value: value > 0),
-    ".ifge": _compare(lambda value: value >= 0),
-    ".ifdef": _defined,
-    ".ifndef": lambda preprocessor, text: not _defined(preprocessor, text),
-    ".ifb": lambda preprocessor, text: not text.strip(),
-    ".ifnb": lambda preprocessor, text: bool(text.strip()),
-    ".ifc": _same,
-    ".ifnc": lambda preprocessor, text: not _same(preprocessor, text),
-}

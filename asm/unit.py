@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from asm.assembler import Encoder
 from asm.errors import Diagnostic, Problem, did_you_mean, near_names
-from asm.expression import Op, Ref, Symbol, Value, parse, signed64
+from asm.expression import Op, Ref, Symbol, Value, apply_unary, parse, signed64
 from asm.expression import apply as apply_binary
-from asm.expression import apply_unary
 from asm.layout import Frag, Place, Section
 
 MAX_DIAGNOSTICS = 500
@@ -151,6 +150,7 @@ class Unit:
     # expression.Scope
 
     def lookup(self, name: str) -> Value:
+        """A constant's value, else a reference to the symbol."""
         symbol = self.symbols.get(name)
         if symbol is None:
             symbol = self.symbols[name] = Symbol(name)
@@ -159,6 +159,7 @@ class Unit:
         return Ref(symbol)
 
     def local_label(self, reference: str) -> Value:
+        """The nearest numeric label before or after this line."""
         number, direction = reference[:-1], reference[-1]
         if direction == "b":
             if number not in self._numeric_last:
@@ -170,11 +171,13 @@ class Unit:
         return Ref(symbol)
 
     def here(self, delta: int = 0) -> Value:
+        """`.`, or the place `delta` bytes after it."""
         symbol = Symbol(".")
         self.put_here(symbol, delta)
         return Ref(symbol)
 
     def distance(self, left: Symbol, right: Symbol) -> int | None:
+        """left - right if only statements of known size lie between, as gas folds within a fragment."""
         if left is right:
             return 0
         if left.frag is None or left.frag is not right.frag:
