@@ -24,7 +24,7 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import ARITHMETIC_FLAGS, Rflags
+from emu.arch import Rflags
 from emu.machine import engine
 from emu.machine.memory import Memory
 
@@ -317,19 +317,11 @@ class Cpu:
     @property
     def flags(self) -> int:
         """RFLAGS."""
-        state = self.state
-        if state.cc_op == engine.CC_OP_EFLAGS:
-            df = Rflags.DF if state.df < 0 else 0
-            return (state.eflags & ~(ARITHMETIC_FLAGS | Rflags.DF)) | (state.cc_src & ARITHMETIC_FLAGS) | df | 2
-        self._write_back()  # lazy flags: the engine computes them from what the context holds
-        return int(self._uc.reg_read(x86.UC_X86_REG_RFLAGS))
+        return self.state.eflags
 
     @flags.setter
     def flags(self, value: int) -> None:
-        state = self.state
-        state.cc_op, state.cc_src = engine.CC_OP_EFLAGS, value & ARITHMETIC_FLAGS
-        state.df = -1 if value & Rflags.DF else 1
-        state.eflags = value & ~(ARITHMETIC_FLAGS | int(Rflags.DF)) & 0xFFFF_FFFF | 2
+        self.state.eflags = int(value) & 0xFFFF_FFFF | 2
         self._dirty = True
 
     @property

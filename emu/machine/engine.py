@@ -21,9 +21,6 @@ from emu.errors import EngineError
 CPU_MODEL = x86.UC_CPU_X86_SKYLAKE_SERVER
 """Has SMEP, SMAP and FSGSBASE; the default model lacks SMAP."""
 
-CC_OP_EFLAGS = 1
-"""cc_op when the arithmetic flags stand in cc_src as they are."""
-
 COUNTER_OFFSET = 1368
 """Of emu_counter in the engine struct; emu_count follows it."""
 
@@ -48,11 +45,6 @@ _FIELDS: tuple[tuple[str, int, type], ...] = (
     ("regs", 40, ctypes.c_uint64 * 16),
     ("rip", 168, ctypes.c_uint64),
     ("eflags", 176, ctypes.c_uint64),
-    ("cc_dst", 184, ctypes.c_uint64),
-    ("cc_src", 192, ctypes.c_uint64),
-    ("cc_src2", 200, ctypes.c_uint64),
-    ("cc_op", 208, ctypes.c_uint32),
-    ("df", 212, ctypes.c_int32),
     ("hflags", 216, ctypes.c_uint32),
     ("hflags2", 220, ctypes.c_uint32),
     ("segs", 224, Segment * 6),
@@ -91,16 +83,13 @@ def _structure_fields() -> list[tuple[str, object]]:
 
 
 class SavedCpu(ctypes.Structure):
-    """The saved context. Not here: arithmetic flags while cc_op is lazy (ask the engine)."""
+    """The saved context. At rest `eflags` is the whole of RFLAGS; inside a hook its arithmetic flags are elsewhere."""
 
     _pack_ = 1
     _fields_ = _structure_fields()  # type: ignore[assignment]  # a list built from the table above
     regs: ctypes.Array[ctypes.c_uint64]
     rip: int
     eflags: int
-    cc_src: int
-    cc_op: int
-    df: int
     hflags: int
     segs: ctypes.Array[Segment]
     ldt: Segment
@@ -191,7 +180,6 @@ def _check_registers(uc: Uc) -> None:
     for n, register in enumerate((x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX, x86.UC_X86_REG_RDX, x86.UC_X86_REG_RBX)):
         uc.reg_write(register, 0x2220 + n)
     uc.reg_write(x86.UC_X86_REG_R15, 0x222F)
-    uc.reg_write(x86.UC_X86_REG_RFLAGS, 0x8D7 | 0x400)
     context = uc.context_save()
     cpu = view(context)
     for n, name in enumerate(msrs):
@@ -206,7 +194,6 @@ def _check_registers(uc: Uc) -> None:
     _expect("saved TR base", cpu.tr.base, 0xFFFF888011110102)
     _expect("saved DR0", cpu.dr[0], 0x11110103)
     _expect("saved registers", [cpu.regs[n] for n in (0, 1, 2, 3, 15)], [0x2220, 0x2221, 0x2222, 0x2223, 0x222F])
-    _expect("saved flags", (cpu.cc_op, cpu.cc_src & 0x8D5, cpu.df), (CC_OP_EFLAGS, 0x8D5, -1))
 
 
 def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
@@ -224,7 +211,7 @@ def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
     set_selector(cpu.segs[1], 0x10, 0xAF9B00)
     cpu.regs[4] = 0x7000
     uc.context_restore(context)
-    struct.pack_into("<5Q", ram, 0x7000, 0x200000, 0x33, 0x202, 0x300000, 0x2B)
+    struct.pack_into("<5Q", ram, 0x7000, 0x200000, 0x33, 0x202 | 0xCD5, 0x300000, 0x2B)
     ram[0x8000:0x8003] = b"\x90\x48\xcf"  # nop; iretq
     ram[0x200000:0x200009] = b"\xb8\x68\x00\x00\x00\x90\x8e\xd8\x90"  # mov $0x68,%eax; nop; mov %eax,%ds
     uc.emu_start(0x8000, 0xDEADBEEF00000000, 0, 7)
@@ -234,6 +221,7 @@ def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
     _expect("CPL after IRETQ", cpu.hflags & 3, 3)
     _expect("CS after IRETQ", cpu.segs[1].selector, 0x33)
     _expect("RIP of the fault", cpu.rip, 0x200006)
+    _expect("RFLAGS at rest", cpu.eflags & 0xFFFF, 0xED7)
     _expect("vector and error code", seen, [(13, 0x68)])
     _expect("instruction counter", (counter, count), (5, 7))
 

@@ -1,0 +1,91 @@
+"""The engine wrapper: exact counts, stops, and a clear refusal of an engine that it does not know."""
+
+import pytest
+from bare import CODE, KERNEL, bare
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu.errors import EngineError
+from emu.machine import engine
+from emu.machine.core import EndKind
+from emu.machine.cpu import RAX, RCX, StopKind
+
+LOOP = "movl $1000, %ecx\n1: incq %rax\n nop\n decl %ecx\n jnz 1b\n hlt"
+
+
+@given(st.lists(st.integers(1, 97), min_size=1, max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_runs_of_any_lengths_retire_exactly_what_was_asked(lengths):
+    it = bare(LOOP)
+    total = 0
+    for length in lengths:
+        it.run(length)
+        total += length
+        assert it.core.clock == total
+        # 1 MOV, then 4 instructions a round: RAX counts the rounds begun.
+        assert it.core.cpu.register(RAX) == (total - 1 + 3) // 4
+
+
+def test_a_warm_loop_still_stops_at_the_count():
+    it = bare("1: jmp 1b")
+    for n in range(1, 50):
+        assert it.run(10_000).kind is EndKind.LIMIT
+        assert it.core.clock == n * 10_000
+
+
+def test_each_iteration_of_rep_is_an_instruction_boundary():
+    it = bare(f"movabsq ${KERNEL + 0x150000}, %rdi\n movl $50, %ecx\n rep stosb\n hlt")
+    it.run(2 + 20)
+    assert it.core.cpu.register(RCX) == 30
+    assert it.core.cpu.ip == CODE + it.code.statements[2].address - CODE
+
+
+def test_breakpoint_stops_before_its_instruction_and_once_a_visit():
+    it = bare(LOOP)
+    target = it.code.instructions()[2].address
+    it.core.set_breakpoints({target})
+    hits = 0
+    while it.core.advance(100_000).kind is EndKind.BREAKPOINT:
+        hits += 1
+        assert it.core.cpu.ip == target
+        assert it.core.clock == 2 + 4 * (hits - 1)
+    assert hits == 1000
+    assert it.core.halted
+
+
+def test_breakpoints_may_come_and_go_in_translated_code():
+    it = bare(LOOP)
+    it.run(400)
+    first, second = (it.code.instructions()[n].address for n in (1, 3))
+    it.core.set_breakpoints({first})
+    assert it.run(50).ip == first
+    it.core.set_breakpoints({second})
+    assert it.run(50).ip == second
+    it.core.set_breakpoints(set())
+    assert it.run(50).kind is EndKind.LIMIT
+
+
+def test_flags_survive_being_read_and_written_back():
+    it = bare("movl $5, %eax\n subl $6, %eax\n std\n hlt")
+    it.run(3)
+    flags = it.core.cpu.flags
+    assert flags & 0xCD5 == 0x495  # CF PF AF SF DF
+    it.core.cpu.flags = flags
+    it.run(1)
+    assert it.core.cpu.flags == flags
+
+
+def test_error_code_is_that_of_the_fault():
+    it = bare("nop\n movq 0x12345678, %rax")
+    stop = it.core.cpu.run(10)
+    assert (stop.kind, stop.vector, stop.error_code, stop.retired) == (StopKind.FAULT, 14, 0, 1)
+
+
+def test_an_engine_with_another_layout_is_refused_with_its_version(monkeypatch):
+    monkeypatch.setattr(engine, "COUNTER_OFFSET", engine.COUNTER_OFFSET + 16)
+    engine.probe.cache_clear()
+    with pytest.raises(EngineError, match=r"unicorn \d.*instruction counter.*pip install unicorn"):
+        engine.probe()
+    monkeypatch.undo()
+    engine.probe.cache_clear()
+    engine.probe()
