@@ -42,9 +42,7 @@ GDT_WORDS = (
 
 
 def gate(handler: int, *, selector: int = KERNEL_CS, ist: int = 0, kind: int = 0x8E) -> bytes:
-    return struct.pack(
-        "<HHBBHII", handler & 0xFFFF, selector, ist, kind, handler >> 16 & 0xFFFF, handler >> 32, 0
-    )
+    return struct.pack("<HHBBHII", handler & 0xFFFF, selector, ist, kind, handler >> 16 & 0xFFFF, handler >> 32, 0)
 
 
 @dataclass
@@ -107,7 +105,7 @@ def bare(text: str, *, user: bool = False, profile: Profile | None = None, flags
     machine.memory.reach(4 << 20)
     core, cpu = it.core, it.core.cpu
     core.reset_long_mode(PML4, base, 0)
-    features = (profile or Profile())
+    features = profile or Profile()
     cpu.set_control(
         cr4=int(Cr4.PAE | Cr4.OSFXSR | Cr4.MCE)
         | (Cr4.SMAP if features.smap else 0)

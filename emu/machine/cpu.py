@@ -32,9 +32,6 @@ RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = r
 REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 ES, CS, SS, DS, FS, GS = range(6)
 
-_NOWHERE = 0x8000_0000_0000_0000
-"""Never an instruction's address, so `until` never ends a run."""
-
 _SHADOW = 1 << 3
 """hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
 _CPL = 3
@@ -90,6 +87,9 @@ class Cpu:
         self.memory = memory
         self._uc = Uc(UC_ARCH_X86, UC_MODE_64, engine.CPU_MODEL)
         self._uc.mem_map_ptr(0, memory.size, UC_PROT_ALL, memory.host_address)
+        # Without this the engine looks up its `until` address after every run, and the fault that it gets there stays
+        # behind in old_exception and error_code.
+        self._uc.ctl_exits_enabled(True)
         self._uch = self._uc._uch
         self._context = self._uc.context_save()
         self.state = engine.view(self._context)
@@ -236,9 +236,7 @@ class Cpu:
         ip = self.state.rip
         self._pass_ip = ip if step_over and ip in self._stops and ip not in self._quiet else -1
         self._stop = None
-        status = uclib.uc_emu_start(
-            self._uch, ctypes.c_uint64(ip), ctypes.c_uint64(_NOWHERE), 0, ctypes.c_size_t(count)
-        )
+        status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._context.context)
         return self._explain(status, count, self._counter.value)

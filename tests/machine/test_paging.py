@@ -90,9 +90,7 @@ def test_tables_give_back_what_was_mapped_and_nothing_else(pages):
     memory = Memory(4 << 20)
     frames = iter(range(0x20_0000, 0x40_0000, 0x1000))
     tables = PageTables(memory, lambda: next(frames))
-    canonical = {
-        (page << 12) | (0xFFFF << 48 if page >> 35 else 0): frame << 12 for page, frame in pages.items()
-    }
+    canonical = {(page << 12) | (0xFFFF << 48 if page >> 35 else 0): frame << 12 for page, frame in pages.items()}
     for address, frame in canonical.items():
         tables.map(0x1000, address, frame, Pte.RW | Pte.NX)
     found = {address: entry & 0x000F_FFFF_FFFF_F000 for address, entry, _size in mappings(memory, 0x1000)}
