@@ -91,12 +91,12 @@ def test_hardware_exceptions_ignore_the_gates_dpl():
 
 
 CHECKS = {
-    "not present": (dict(kind=0x0E), Vector.NP, 6 << 3 | 3),
-    "bad type": (dict(kind=0x8C), Vector.GP, 6 << 3 | 3),
-    "null selector": (dict(selector=0), Vector.GP, 1),
-    "data selector": (dict(selector=0x18), Vector.GP, 0x19),
-    "selector beyond the GDT": (dict(selector=0x1000), Vector.GP, 0x1001),
-    "32-bit code selector": (dict(selector=8), Vector.GP, 9),
+    "not present": ({"kind": 0x0E}, Vector.NP, 6 << 3 | 3),
+    "bad type": ({"kind": 0x8C}, Vector.GP, 6 << 3 | 3),
+    "null selector": ({"selector": 0}, Vector.GP, 1),
+    "data selector": ({"selector": 0x18}, Vector.GP, 0x19),
+    "selector beyond the GDT": ({"selector": 0x1000}, Vector.GP, 0x1001),
+    "32-bit code selector": ({"selector": 8}, Vector.GP, 9),
 }
 
 

@@ -1,0 +1,39 @@
+# make run      install into .venv and run the tour
+# make test     the tests
+# make lint     ruff and mypy --strict
+# make image    build the kernel images as ELF files in build/
+# make bench    speed, beside the engine's own limit; writes build/bench.json
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint image bench clean
+
+run: $(STAMP)
+	@$(BIN)/entry64 tour
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -q -n auto $(TESTS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+image: $(STAMP)
+	@mkdir -p build
+	$(BIN)/entry64 image linux-6 --elf build/linux-6.elf
+
+bench: $(STAMP)
+	@mkdir -p build
+	@$(BIN)/python -m emu.lab.bench build/bench.json
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
