@@ -20,6 +20,9 @@ PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """The direct map: every allocated page frame, 4 KiB pages, writable, never executable."""
 VMALLOC_START = 0xFFFF_C900_0000_0000
 """Task and IRQ stacks, each followed by a guard page."""
+VMALLOC_LAZY = 0xFFFF_C940_0000_0000
+"""Part of the vmalloc area whose pages are mapped only when the kernel touches them: #PF in kernel mode, no oops."""
+VMALLOC_LAZY_SIZE = 0x1000_0000
 CPU_ENTRY_AREA_BASE = 0xFFFF_FE00_0000_0000
 """One read-only page with the IDT, then one CpuEntryArea a CPU. Mapped in user tables too."""
 KERNEL_BASE = 0xFFFF_FFFF_8100_0000
@@ -31,6 +34,12 @@ INIT_PGD = 0x0001_0000
 """Physical address of the kernel's own PGD (init_mm); its user PGD is the next page."""
 MEMORY_INFO = 0x0000_8000
 """Physical address of the page allocator's MemoryInfo."""
+KERNEL_DATA = 0x0000_9000
+"""Physical address of KernelData: variables that every Linux has somewhere in its .data, whatever the image."""
+SYSCALL_COUNTS = 0x0000_A000
+"""Physical address of SyscallCounts."""
+IRQ_TABLE = 0x0000_B000
+"""Physical address of IrqTable."""
 
 PTI_USER_PGTABLE = 1 << 12
 """The user PGD of a process is the page after its kernel PGD: CR3 bit 12 (page-table isolation)."""
@@ -129,6 +138,12 @@ class PerCpu(Struct):
     softirq_pending: U64
     nmi_scratch: U64
     """For an NMI handler's guest code: an address to touch."""
+    nmi_state: U64
+    """NmiState, counted up by an NMI that arrives inside another's C code."""
+    nmi_cr2: U64
+    """CR2 as the first NMI found it."""
+    apic_error_count: U64
+    spurious_apic_count: U64
 
 
 @layout()
@@ -170,6 +185,55 @@ class MemoryInfo(Struct):
     free_list: U64
     """Physical address of the first freed frame, 0 for none."""
     allocated: U64
+
+
+@layout()
+class KernelData(Struct):
+    """Kernel-wide variables."""
+
+    vmalloc_next: U64
+    """First linear address of the vmalloc area that nobody has used."""
+    next_pid: S32
+    pad0: U32
+    random_counter: U64
+    """How many blocks of random bytes were handed out: they are a function of this and of the seed."""
+    stdin_position: U64
+    """Read offset of the open file behind descriptor 0."""
+    timer_period: U64
+    """Instructions between two timer interrupts; 0: the timer is off."""
+
+
+MAX_SYSCALLS = 512
+
+
+@layout()
+class SyscallCounts(Struct):
+    """How often each system call that we do not have was asked for; the last one stands for all numbers above it."""
+
+    count: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * MAX_SYSCALLS]
+
+
+NR_VECTORS = 256
+MAX_IRQ_ACTIONS = 4
+
+
+@layout()
+class IrqDesc(Struct):
+    """`struct irq_desc` of one vector, with its chain of handlers."""
+
+    count: U32
+    """Interrupts on this vector."""
+    unhandled: U32
+    """Those that no handler of the chain owned up to."""
+    actions: Annotated[ctypes.Array[ctypes.c_uint16], ctypes.c_uint16 * MAX_IRQ_ACTIONS]
+    """Handler ids (kernel_stubs.irq), 0 for none."""
+
+
+@layout()
+class IrqTable(Struct):
+    """`vector_irq`, flattened: one page."""
+
+    desc: Annotated[ctypes.Array[IrqDesc], IrqDesc * NR_VECTORS]
 
 
 # --- boot -----------------------------------------------------------------------------------------------------------
@@ -281,6 +345,40 @@ class TaskStruct(Struct):
     ret_count: U64
     """Returns to user mode that ran the work loop (for tests and reports)."""
     comm: Annotated[bytes, ctypes.c_char * 16]
+    files: U64
+    """FilesStruct."""
+    last_signal: S32
+    """The signal that was last forced on the task, with its siginfo's code and address."""
+    last_si_code: S32
+    last_si_addr: U64
+
+
+NR_OPEN = 64
+
+
+@layout()
+class FilesStruct(Struct):
+    """`struct files_struct`: what each descriptor stands for (OpenFile)."""
+
+    fd: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * NR_OPEN]
+    cloexec: U64
+
+
+class OpenFile(IntEnum):
+    """What a descriptor leads to."""
+
+    CLOSED = 0
+    STDIN = 1
+    STDOUT = 2
+    STDERR = 3
+
+
+class NmiState(IntEnum):
+    """PerCpu.nmi_state (arch/x86/kernel/nmi.c)."""
+
+    NOT_RUNNING = 0
+    EXECUTING = 1
+    LATCHED = 2
 
 
 @layout()
@@ -295,6 +393,8 @@ class MmStruct(Struct):
     start_stack: U64
     area_count: U64
     minor_faults: U64
+    arg_start: U64
+    arg_end: U64
 
 
 class VmFlags(IntFlag):

@@ -30,7 +30,7 @@ class InputFile:
     data: bytes
 
 
-class KernelOops(Exception):  # noqa: N818  the kernel's word
+class KernelOops(Exception):
     """The kernel cannot go on (bad access in kernel mode, #DF, fatal machine check): ends the run as a result."""
 
 

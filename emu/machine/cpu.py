@@ -102,6 +102,8 @@ class Cpu:
         self._pass_ip = -1
         self._keep: list[object] = []
         self._stops: dict[int, int] = {}
+        """Address -> its hook, 0 if a span's hook covers it."""
+        self._spans: list[tuple[int, int]] = []
         self._quiet: frozenset[int] = frozenset()
         self._trace_hook: int | None = None
         self._install_hooks()
@@ -179,23 +181,32 @@ class Cpu:
         With `span` (first, last) one hook covers them all, which costs a callback for each instruction in the span:
         right for a dense range that little else runs in.
         """
-        fresh = [a for a in dict.fromkeys(addresses) if a not in self._stops]
-        for address in fresh:
-            self._stops[address] = 0
         if span:
-            self._hook(UC_HOOK_CODE, self._on_code, *span)
-        else:
-            for address in fresh:
-                self._stops[address] = self._hook(UC_HOOK_CODE, self._on_code, address, address)
+            first, last = span
+            self._delete_hooks(a for a in self._stops if first <= a <= last)
+            self._hook(UC_HOOK_CODE, self._on_code, first, last)
+            self._spans.append(span)
+        for address in addresses:
+            if address in self._stops:
+                continue
+            # One hook an address: a second one would stop what the first one has just let pass.
+            covered = any(first <= address <= last for first, last in self._spans)
+            self._stops[address] = 0 if covered else self._hook(UC_HOOK_CODE, self._on_code, address, address)
         self.flush_code()
 
     def clear_stops(self, addresses: Iterable[int]) -> None:
-        """Forget stops that `stop_at` set without a span."""
-        for address in addresses:
-            hook = self._stops.pop(address, 0)
-            if hook:
-                uclib.uc_hook_del(self._uch, ctypes.c_size_t(hook))
+        """Forget stops; a span's hook stays."""
+        gone = [address for address in addresses if address in self._stops]
+        self._delete_hooks(gone)
+        for address in gone:
+            del self._stops[address]
         self.flush_code()
+
+    def _delete_hooks(self, addresses: Iterable[int]) -> None:
+        for address in addresses:
+            if self._stops[address]:
+                uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._stops[address]))
+                self._stops[address] = 0
 
     def quiet(self, addresses: frozenset[int]) -> None:
         """Do not stop at these addresses for now (their hooks stay)."""

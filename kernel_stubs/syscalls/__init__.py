@@ -1,0 +1,1 @@
+"""The system calls: one file a subject, each function registered under its number."""
