@@ -16,6 +16,7 @@ from asm.source import SourceLine
 
 PAGE = 4096
 MAX_SECTION = 1 << 26  # bytes
+MAX_NOPS = 7
 
 # gas's padding of up to 11 bytes in executable sections (generic64), index = size.
 NOPS = tuple(
@@ -28,7 +29,17 @@ NOPS = tuple(
 
 
 def nop_padding(size: int) -> bytes:
-    """`size` bytes of no-operations, as gas pads code."""
+    """`size` bytes of no-operations, as gas pads code: what needs more than seven of them is jumped over."""
+    longest = len(NOPS) - 1
+    if size > longest * MAX_NOPS:
+        short = size - 2 <= 127
+        rest = size - (2 if short else 5)
+        jump = b"\xeb" + bytes([rest]) if short else b"\xe9" + rest.to_bytes(4, "little")
+        return jump + _nops(rest)
+    return _nops(size)
+
+
+def _nops(size: int) -> bytes:
     longest = len(NOPS) - 1
     return NOPS[longest] * (size // longest) + NOPS[size % longest]
 

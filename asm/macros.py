@@ -49,8 +49,6 @@ def define(arguments: str, body: Sequence[SourceLine]) -> Macro:
     if found is None:
         raise Problem("missing macro name")
     name, rest = found[0], text[found.end() :].strip()
-    if rest.startswith("(") and rest.endswith(")"):
-        rest = rest[1:-1]
     formals: list[Formal] = []
     at = 0
     while at < len(rest):

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, get_type_hints
 from emu.arch import PAGE_SIZE
 from emu.events import CCalled, CReturned
 from emu.machine.core import Core
-from emu.machine.cpu import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
+from emu.machine.registers import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
 from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.layout import Struct
 
@@ -150,7 +150,9 @@ class Binding:
                 for kind, value in zip(function.parameters, raw, strict=True)
             ]
             if function.interruptible:
-                self._advance(core, _Running(function.name, slot, function.function(cpu, *args), engine.sp, False), None)
+                self._advance(
+                    core, _Running(function.name, slot, function.function(cpu, *args), engine.sp, False), None
+                )
                 return
             try:
                 value = function.function(cpu, *args)

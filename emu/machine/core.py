@@ -15,7 +15,7 @@ from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
 from emu.machine import delivery, msr, semantics
 from emu.machine.apic import LocalApic
-from emu.machine.cpu import CS, DS, ES, FS, GS, RDI, SS, Cpu, Stop, StopKind
+from emu.machine.cpu import Cpu, Stop, StopKind
 from emu.machine.debug_unit import debug_trap
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
@@ -24,6 +24,7 @@ from emu.machine.memory import Memory
 from emu.machine.paging import Access
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
+from emu.machine.registers import CS, DS, ES, FS, GS, RDI, SS
 from emu.machine.stack_fault import is_stack_access
 
 _KERNEL_CODE = 0x00AF9B00

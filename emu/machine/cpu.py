@@ -27,16 +27,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from emu.arch import Rflags
 from emu.machine import engine
 from emu.machine.memory import Memory
-
-RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
-REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
-ES, CS, SS, DS, FS, GS = range(6)
-
-_SHADOW = 1 << 3
-"""hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
-_CPL = 3
-_CODE64_HFLAGS = (1 << 4) | (1 << 5) | (1 << 15)
-"""hflags of a 64-bit code segment: CS32, SS32, CS64."""
+from emu.machine.registers import Registers
 
 _CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 _INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
@@ -78,7 +69,7 @@ class Stop:
     value: int = 0
 
 
-class Cpu:
+class Cpu(Registers):
     """Registers are read and written at rest only. Addresses and values are unsigned 64-bit."""
 
     def __init__(self, index: int, memory: Memory) -> None:
@@ -92,11 +83,10 @@ class Cpu:
         self._uc.ctl_exits_enabled(True)
         self._uch = self._uc._uch
         self._context = self._uc.context_save()
-        self.state = engine.view(self._context)
+        super().__init__(engine.view(self._context))
         self._context_size = engine.context_size(self._uc)
         self._context_address = ctypes.addressof(self.state)
         self._counter = ctypes.c_uint64.from_address(engine.handle(self._uc) + engine.COUNTER_OFFSET)
-        self._dirty = False
         self._stale_tlb = False
         self._stop: Stop | None = None
         self._pass_ip = -1
@@ -293,147 +283,7 @@ class Cpu:
         """Drop all translations: hooks changed, or code was written by the host."""
         self._uc.ctl_flush_tb()
 
-    # --- registers at rest ------------------------------------------------------------------------------------------
-    def register(self, number: int) -> int:
-        """A general register by its encoding (RAX 0 ... R15 15)."""
-        value: int = self.state.regs[number]
-        return value
-
-    def set_register(self, number: int, value: int) -> None:
-        """Write a general register."""
-        self.state.regs[number] = value & 0xFFFF_FFFF_FFFF_FFFF
-        self._dirty = True
-
-    @property
-    def ip(self) -> int:
-        """RIP."""
-        return self.state.rip
-
-    @ip.setter
-    def ip(self, value: int) -> None:
-        self.state.rip = value
-        self._dirty = True
-
-    @property
-    def sp(self) -> int:
-        """RSP."""
-        return self.register(RSP)
-
-    @sp.setter
-    def sp(self, value: int) -> None:
-        self.set_register(RSP, value)
-
-    @property
-    def flags(self) -> int:
-        """RFLAGS."""
-        return self.state.eflags
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self.state.eflags = int(value) & 0xFFFF_FFFF | 2
-        self._dirty = True
-
-    @property
-    def interrupts_enabled(self) -> bool:
-        """RFLAGS.IF."""
-        return bool(self.state.eflags & Rflags.IF)
-
-    @property
-    def cpl(self) -> int:
-        """Current privilege level."""
-        return self.state.hflags & _CPL
-
-    @property
-    def shadow(self) -> bool:
-        """Whether an STI or MOV SS shadow holds interrupts off for this instruction (SDM 6.8.3)."""
-        return bool(self.state.hflags & _SHADOW)
-
-    def clear_shadow(self) -> None:
-        """End a shadow."""
-        self.state.hflags &= ~_SHADOW
-        self._dirty = True
-
-    @property
-    def long_mode_code(self) -> bool:
-        """Whether CS is a 64-bit code segment (not compatibility mode)."""
-        return bool(self.state.segs[CS].flags & (1 << 21))
-
-    def selector(self, segment: int) -> int:
-        """Selector in a segment register (ES CS SS DS FS GS: 0-5)."""
-        return self.state.segs[segment].selector
-
-    def load_code_segment(self, selector: int, flags: int, cpl: int) -> None:
-        """CS of 64-bit code with the given descriptor flags, and the privilege level with it."""
-        segment = self.state.segs[CS]
-        segment.selector, segment.base, segment.limit, segment.flags = selector, 0, 0xFFFFFFFF, flags
-        self.state.hflags = (self.state.hflags & ~_CPL) | _CODE64_HFLAGS | cpl
-        self._dirty = True
-
-    def load_stack_segment(self, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
-        """SS with the given hidden part."""
-        engine.set_selector(self.state.segs[SS], selector, flags, base, limit)
-        self._dirty = True
-
-    def clear_segment(self, segment: int) -> None:
-        """A null selector, base and limit 0."""
-        engine.set_selector(self.state.segs[segment], 0, 0, 0, 0)
-        self._dirty = True
-
-    @property
-    def gs_base(self) -> int:
-        """IA32_GS_BASE."""
-        return self.state.segs[GS].base
-
-    @gs_base.setter
-    def gs_base(self, value: int) -> None:
-        self.state.segs[GS].base = value
-        self._dirty = True
-
-    @property
-    def fs_base(self) -> int:
-        """IA32_FS_BASE."""
-        return self.state.segs[FS].base
-
-    @fs_base.setter
-    def fs_base(self, value: int) -> None:
-        self.state.segs[FS].base = value
-        self._dirty = True
-
-    @property
-    def kernel_gs_base(self) -> int:
-        """IA32_KERNEL_GS_BASE."""
-        return self.state.kernel_gs_base
-
-    @kernel_gs_base.setter
-    def kernel_gs_base(self, value: int) -> None:
-        self.state.kernel_gs_base = value
-        self._dirty = True
-
-    @property
-    def cr0(self) -> int:
-        """CR0."""
-        return int(self.state.cr[0])
-
-    @property
-    def cr2(self) -> int:
-        """CR2."""
-        return int(self.state.cr[2])
-
-    @cr2.setter
-    def cr2(self, value: int) -> None:
-        self.state.cr[2] = value
-        self._dirty = True
-
-    @property
-    def cr3(self) -> int:
-        """CR3."""
-        return int(self.state.cr[3])
-
-    @property
-    def cr4(self) -> int:
-        """CR4."""
-        return int(self.state.cr[4])
-
+    # --- registers that the engine derives other state from ---
     def set_control(self, *, cr0: int | None = None, cr3: int | None = None, cr4: int | None = None) -> None:
         """Load control registers through the engine, which derives its own mode bits from them."""
         self._write_back()
@@ -451,10 +301,6 @@ class Cpu:
         self._write_back()
         self._uc.msr_write(0xC0000080, value)
         uclib.uc_context_save(self._uch, self._context.context)
-
-    def mark_dirty(self) -> None:
-        """`state` was changed directly."""
-        self._dirty = True
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def save(self) -> bytes:

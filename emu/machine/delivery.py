@@ -19,9 +19,9 @@ from emu.arch import (
     is_canonical,
 )
 from emu.events import Delivered, DoubleFault, EventType, Frame, Shutdown
-from emu.machine.cpu import CS, SS
 from emu.machine.descriptors import CpuFault, Descriptor, Gate, read_descriptor
 from emu.machine.linear import SUPERVISOR_WRITE, PageFaultError
+from emu.machine.registers import CS, SS
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

@@ -6,7 +6,8 @@ import ctypes
 from collections.abc import Callable
 
 from emu.events import Event, Executed
-from emu.machine.cpu import GS, RSP, Cpu
+from emu.machine.cpu import Cpu
+from emu.machine.registers import GS, RSP
 
 _REGISTERS = 16 * 8
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from emu.arch import Efer, Msr, Rflags, Vector, is_canonical
 from emu.events import EventType, Frame, GsSwapped, MsrWritten, Returned, SystemCall
 from emu.machine import msr
-from emu.machine.cpu import CS, R11, RAX, RCX, RDX, RSP, SS, Stop, StopKind
+from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault, Descriptor, read_descriptor
 from emu.machine.linear import SUPERVISOR_READ, PageFaultError
+from emu.machine.registers import CS, R11, RAX, RCX, RDX, RSP, SS
 
 if TYPE_CHECKING:
     from asm import Instruction

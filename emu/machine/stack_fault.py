@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from emu.arch import is_canonical
-from emu.machine.cpu import RBP, Stop
+from emu.machine.cpu import Stop
+from emu.machine.registers import RBP
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

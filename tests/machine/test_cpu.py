@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from emu.errors import EngineError
 from emu.machine import engine
 from emu.machine.core import EndKind
-from emu.machine.cpu import RAX, RCX, StopKind
+from emu.machine.cpu import StopKind
+from emu.machine.registers import RAX, RCX
 
 LOOP = "movl $1000, %ecx\n1: incq %rax\n nop\n decl %ecx\n jnz 1b\n hlt"
 

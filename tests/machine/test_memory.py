@@ -5,8 +5,8 @@ from bare import bare
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.machine.cpu import RAX
 from emu.machine.memory import Memory, PhysicalAddressError
+from emu.machine.registers import RAX
 
 SIZE = 64 * 4096
 writes = st.lists(st.tuples(st.integers(0, SIZE - 64), st.binary(min_size=1, max_size=64)), max_size=20)

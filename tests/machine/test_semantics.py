@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from emu.arch import Efer, Msr, Rflags, Vector
 from emu.events import GsSwapped, MsrWritten, Returned, SystemCall
-from emu.machine.cpu import R11, RAX, RBX, RCX, RDX
 from emu.machine.profile import Profile
+from emu.machine.registers import R11, RAX, RBX, RCX, RDX
 
 SYSCALL_TARGET = HANDLERS + 0x1000
 NON_CANONICAL = 0x0000_8000_0000_0000
