@@ -94,6 +94,8 @@ class Core:
         """C functions by address: run instead of the instruction there."""
         self.special: dict[int, str] = {}
         """Mnemonics of instructions that need semantics, by address."""
+        self.ports: dict[int, Callable[[Core, Stop], int]] = {}
+        """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
         self.breakpoints: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
         self._quiet = False
@@ -195,8 +197,9 @@ class Core:
         msr.write(self, number, value)
 
     def port(self, stop: Stop) -> int:
-        """A device port: none yet, so the bus floats."""
-        return 0xFFFF_FFFF
+        """IN or OUT that is allowed: the device's value; a port without a device floats."""
+        device = self.ports.get(stop.port)
+        return 0xFFFF_FFFF if device is None else device(self, stop)
 
     # --- running ----------------------------------------------------------------------------------------------------
     def advance(self, limit: int) -> End:
