@@ -8,16 +8,22 @@ on its place, so codes are kept for the life of the process.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from itertools import pairwise
 
 from keystone import KS_ARCH_X86, KS_MODE_64, Ks, KsError
 
-from asm.errors import Problem
+from asm.errors import Problem, did_you_mean, near_names
 
 SYNTAX = ".att_syntax prefix\n"
 MAX_INSTRUCTION = 15
 CACHE_LIMIT = 200_000
-MNEMONIC_FAIL = 513
+BAD_OPERANDS = "no instruction with these operands"
+# Names that are mostly written with a suffix, so that it is offered when a name is wrong.
+SUFFIXED = frozenset(
+    "mov add sub and or xor cmp test push pop lea inc dec neg not xchg sbb adc shl shr sar movs stos iret sysret lret"
+    " cmpxchg xadd bt bts btr imul mul div".split()
+)
 
 # Prefixes in the order in which gas writes them: segment, address size, operand size, repeat, lock.
 PREFIX_ORDER = {
@@ -98,7 +104,7 @@ def _run(text: str) -> bytes | Problem:
         encoded, _ = Ks(KS_ARCH_X86, KS_MODE_64).asm((SYNTAX + text).encode("ascii"), 0, True)
     except KsError as error:
         return Problem(str(error))
-    return bytes(encoded) if encoded else Problem("invalid operands")
+    return bytes(encoded) if encoded else Problem(BAD_OPERANDS)
 
 
 def _encode_batch(texts: list[str]) -> list[bytes] | None:
@@ -125,13 +131,24 @@ def _encode_one(text: str) -> bytes | Problem:
         return codes[0]
     output = _run(text + "\n")
     if isinstance(output, Problem):
-        return Problem(_explain(str(output)))
-    return Problem("no instruction with these operands")
+        return _explain(text, str(output))
+    return Problem(BAD_OPERANDS)
 
 
-def _explain(message: str) -> str:
-    """Keystone's message without its error number and library name."""
-    reason = message.split(" (")[0]
-    if "MNEMONICFAIL" in message:
-        return "unknown instruction"
-    return {"Invalid operand": "no instruction with these operands"}.get(reason, reason[:1].lower() + reason[1:])
+def _explain(text: str, message: str) -> Problem:
+    """What is wrong with an instruction, from Keystone's message (which calls some wrong operands a wrong name)."""
+    name = text.split(" ")[0]
+    if "MNEMONICFAIL" in message and name not in mnemonics() and name[:-1] not in mnemonics():
+        return Problem(f"unknown instruction {name}{did_you_mean(near_names(name, mnemonics()))}")
+    return Problem(BAD_OPERANDS)
+
+
+@lru_cache(maxsize=1)
+def mnemonics() -> frozenset[str]:
+    """The instruction names that Capstone knows, most of them without suffix; for error messages only."""
+    from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+    names = (decoder.insn_name(number) for number in range(1, 2000))
+    plain = {name for name in names if name}
+    return frozenset(plain | {name + suffix for name in plain & SUFFIXED for suffix in "bwlq"})

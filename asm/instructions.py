@@ -132,6 +132,9 @@ def _encode(unit: Unit, shape: Shape, place: Place) -> None:
             if operand.base == "eip":  # Keystone forgets the prefix and the base
                 prefixes += b"\x67"
                 operand = replace(operand, base="rip")
+            if operand.segment == "ds":  # Keystone forgets this one too
+                prefixes += b"\x3e"
+                operand = replace(operand, segment="")
             shown.append(_memory(unit, operand, value))
     key = f"{mnemonic} {','.join(shown)}" if shown else mnemonic
     direct = direct_code(mnemonic, operands, shown, unit.encoder)

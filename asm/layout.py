@@ -29,9 +29,9 @@ NOPS = tuple(
 
 
 def nop_padding(size: int) -> bytes:
-    """`size` bytes of no-operations, as gas pads code: what needs more than seven of them is jumped over."""
+    """`size` bytes of no-operations, as gas pads code: what needs eight full ones is jumped over."""
     longest = len(NOPS) - 1
-    if size > longest * MAX_NOPS:
+    if size // longest > MAX_NOPS:
         short = size - 2 <= 127
         rest = size - (2 if short else 5)
         jump = b"\xeb" + bytes([rest]) if short else b"\xe9" + rest.to_bytes(4, "little")
