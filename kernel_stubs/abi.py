@@ -16,6 +16,8 @@ from kernel_stubs.layout import S32, S64, U16, U32, U64, Struct, constants, layo
 
 # --- the address space (Documentation/arch/x86/x86_64/mm.rst) -------------------------------------------------------
 TASK_SIZE_MAX = 0x0000_7FFF_FFFF_F000
+MMAP_MIN_ADDR = 0x10000
+"""vm.mmap_min_addr: nothing is mapped for user mode below it."""
 PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """The direct map: every allocated page frame, 4 KiB pages, writable, never executable."""
 VMALLOC_START = 0xFFFF_C900_0000_0000
@@ -49,6 +51,11 @@ THREAD_SIZE = 16384
 IRQ_STACK_SIZE = 16384
 EXCEPTION_STACK_SIZE = 8192
 MAX_CPUS = 8
+
+
+def page_align(value: int) -> int:
+    """Up to a multiple of the page size."""
+    return -(-value // PAGE_SIZE) * PAGE_SIZE
 
 
 # --- pt_regs and the hardware's frames ------------------------------------------------------------------------------

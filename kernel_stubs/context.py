@@ -10,13 +10,23 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from asm import Image
-from emu.arch import PAGE_SIZE
+from emu.arch import PAGE_SIZE, is_canonical
 from emu.events import Note
 from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.memory import Memory
 from emu.machine.paging import PageTables
-from kernel_stubs.abi import INIT_PGD, KERNEL_BASE, KERNEL_PHYS, PAGE_OFFSET, MmStruct, PerCpu, TaskStruct
+from kernel_stubs.abi import (
+    INIT_PGD,
+    KERNEL_BASE,
+    KERNEL_PHYS,
+    PAGE_OFFSET,
+    TASK_SIZE_MAX,
+    MmStruct,
+    PerCpu,
+    TaskStruct,
+)
+from kernel_stubs.elf import UserProgram
 from kernel_stubs.layout import Struct
 
 S = TypeVar("S", bound=Struct)
@@ -43,6 +53,10 @@ class Kernel:
     files: tuple[InputFile, ...] = ()
     seed: int = 0
     """Of getrandom(2) and AT_RANDOM."""
+    program: UserProgram | None = None
+    """What the first task executes; its file is files[0]."""
+    argv: tuple[bytes, ...] = ()
+    envp: tuple[bytes, ...] = ()
     output: list[tuple[int, bytes]] = field(default_factory=list)
     """Append-only log of (file descriptor, bytes) written by the process; a restore truncates it."""
 
@@ -57,6 +71,8 @@ class Kernel:
             return address - KERNEL_BASE + KERNEL_PHYS
         if PAGE_OFFSET <= address < PAGE_OFFSET + self.memory.size:
             return address - PAGE_OFFSET
+        if address < TASK_SIZE_MAX or not is_canonical(address):
+            raise KernelOops(f"unable to handle kernel address {address:#x}")
         entry = PageTables(self.memory, _no_new_tables).entry(INIT_PGD, address)
         if not entry & 1:
             raise KernelOops(f"unable to handle kernel address {address:#x}")
@@ -64,7 +80,10 @@ class Kernel:
 
     def view(self, kind: type[S], address: int) -> S:
         """A structure in guest memory at a kernel linear address; it must be physically contiguous."""
-        return kind.from_buffer(self.memory.ram, self.physical(address))
+        at = self.physical(address)
+        if at + kind.SIZE > self.memory.size:
+            raise KernelOops(f"unable to handle kernel address {address:#x}")
+        return kind.from_buffer(self.memory.ram, at)
 
 
 def _no_new_tables() -> int:

@@ -1,0 +1,158 @@
+"""From a kernel image and a program to a machine that is ready to execute `startup_64`.
+
+This is the boot loader's part, and that of the kernel's early set-up which needs no CPU: page tables, per-CPU areas,
+descriptor tables. The image's own code (boot.S) loads them; `start_kernel` (kernel_stubs.init) goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asm import Image
+from emu.arch import PAGE_SIZE
+from emu.errors import Entry64Error, ImageError
+from emu.machine.machine import Machine
+from emu.machine.memory import Memory
+from emu.machine.profile import Profile
+from kernel_stubs import cpu_entry, mm
+from kernel_stubs.abi import (
+    EXCEPTION_STACK_SIZE,
+    INIT_PGD,
+    IRQ_STACK_SIZE,
+    MAX_CPUS,
+    THREAD_SIZE,
+    VMALLOC_LAZY,
+    CpuEntryArea,
+    PerCpu,
+    cpu_entry_area,
+    page_align,
+)
+from kernel_stubs.binding import Binding
+from kernel_stubs.context import InputFile, Kernel, percpu_address
+from kernel_stubs.errno import OutOfMemoryError
+from kernel_stubs.exec import UserProgram, check_arguments
+from kernel_stubs.kernel_image import load_c_functions
+
+USER_VISIBLE_SECTION = ".entry.text"
+MIN_RAM = 2 << 20
+MAX_RAM = 1 << 32
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """Everything that a run depends on."""
+
+    image: Image
+    profile: Profile
+    program: UserProgram
+    argv: tuple[bytes, ...]
+    envp: tuple[bytes, ...] = ()
+    stdin: bytes = b""
+    seed: int = 0
+    cpus: int = 1
+    ram_bytes: int = 32 << 20
+    nmi_scratch: bool = False
+    """Have the NMI handler touch an unmapped page, so that a page fault and its IRETQ happen inside every NMI."""
+    timer_period: int = 0
+    """Instructions between two APIC timer interrupts; 0: no timer."""
+
+
+@dataclass
+class System:
+    """A booted machine: nothing has run yet."""
+
+    kernel: Kernel
+    machine: Machine
+    binding: Binding
+
+
+class StackRange(NamedTuple):
+    """A stack of one CPU: `low` <= RSP <= `high`."""
+
+    name: str
+    low: int
+    high: int
+
+
+def boot(options: BootOptions) -> System:
+    """Make the machine and put the kernel into it."""
+    if not 1 <= options.cpus <= MAX_CPUS:
+        raise Entry64Error(f"{options.cpus} CPUs: there can be 1 to {MAX_CPUS}")
+    if options.ram_bytes % PAGE_SIZE or not MIN_RAM <= options.ram_bytes <= MAX_RAM:
+        raise Entry64Error(
+            f"{options.ram_bytes:#x} bytes of RAM: give a multiple of 4096 from {MIN_RAM:#x} to {MAX_RAM:#x}"
+        )
+    check_arguments(options.argv, options.envp)
+    load_c_functions()
+    machine = Machine(options.ram_bytes, options.cpus, options.profile)
+    files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin))
+    kernel = Kernel(
+        machine, options.image, files, options.seed, program=options.program, argv=options.argv, envp=options.envp
+    )
+    try:
+        records = _fill_memory(machine.memory, options)
+    except OutOfMemoryError:
+        raise Entry64Error(f"{options.ram_bytes:#x} bytes of RAM do not hold the kernel") from None
+    binding = Binding(kernel)
+    machine.observe_instructions(options.image.instructions())
+    binding.attach()
+    for core, record in zip(machine.cores, records, strict=True):
+        core.reset_long_mode(INIT_PGD, options.image.symbol("startup_64"), record)
+    return System(kernel, machine, binding)
+
+
+def _fill_memory(memory: Memory, options: BootOptions) -> list[int]:
+    """Everything up to the addresses of the CPUs' CpuBoots."""
+    image = options.image
+    end = max(mm.image_physical(segment.end) for segment in image.segments)
+    if page_align(end) > memory.size:
+        raise OutOfMemoryError
+    mm.init_memory(memory, page_align(end))
+    _map_image(memory, image)
+    mm.kernel_data(memory).timer_period = options.timer_period
+    records = []
+    per_cpu_offset = mm.image_physical(image.symbol("__per_cpu_offset"))
+    for cpu in range(options.cpus):
+        scratch = VMALLOC_LAZY + cpu * PAGE_SIZE if options.nmi_scratch else 0
+        percpu = cpu_entry.make_percpu(memory, cpu, scratch)
+        memory.write_u64(per_cpu_offset + 8 * cpu, percpu)
+        cpu_entry.make_entry_area(memory, cpu, percpu)
+        records.append(cpu_entry.make_boot_record(memory, image, options.profile, cpu, percpu))
+    cpu_entry.make_idt_alias(memory, image)
+    return records
+
+
+def _map_image(memory: Memory, image: Image) -> None:
+    """Load the image's sections and map them with their rights; no page may need two kinds."""
+    rights = {"r": mm.PAGE_KERNEL_RO, "rx": mm.PAGE_KERNEL_RX, "rw": mm.PAGE_KERNEL}
+    owner: dict[int, str] = {}
+    for segment in image.segments:
+        if not segment.data:
+            continue
+        if segment.flags not in rights:
+            raise ImageError(f"section {segment.name} of the kernel image is {segment.flags}: writable code")
+        physical = mm.image_physical(segment.address)
+        memory.write(physical, segment.data)
+        for page in range(segment.address & -PAGE_SIZE, page_align(segment.end), PAGE_SIZE):
+            if owner.setdefault(page, segment.flags) != segment.flags:
+                raise ImageError(f"section {segment.name} of the kernel image shares page {page:#x} with other rights")
+            mm.map_kernel(memory, page, mm.image_physical(page), rights[segment.flags])
+            if segment.name == USER_VISIBLE_SECTION:
+                mm.map_user_visible(memory, page)
+
+
+def stacks(kernel: Kernel, cpu: int) -> tuple[StackRange, ...]:
+    """The stacks that this CPU may be on at CPL 0, as they are now."""
+    percpu = kernel.view(PerCpu, percpu_address(kernel, cpu))
+    area = cpu_entry_area(cpu)
+    entry = area + CpuEntryArea.offset("entry_stack")
+    ranges = [
+        StackRange("task", percpu.top_of_stack - THREAD_SIZE, percpu.top_of_stack),
+        StackRange("irq", percpu.hardirq_stack_ptr - IRQ_STACK_SIZE, percpu.hardirq_stack_ptr),
+        StackRange("entry", entry, entry + PAGE_SIZE),
+    ]
+    for ist, field in cpu_entry.IST_STACKS.items():
+        low = area + CpuEntryArea.offset(field)
+        ranges.append(StackRange(f"IST{ist.value} {ist.name}", low, low + EXCEPTION_STACK_SIZE))
+    return tuple(ranges)

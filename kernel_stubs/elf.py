@@ -1,0 +1,178 @@
+"""User programs as frozen values: static ELF executables (fs/binfmt_elf.c decides what is one), and assembled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from types import MappingProxyType
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from asm import Image
+from emu.arch import PAGE_SIZE
+from emu.errors import ProgramError
+from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
+
+PIE_BASE = 0x5555_5555_4000
+"""Where a position-independent program goes when addresses are not randomized."""
+MAX_PROGRAM_HEADERS = PAGE_SIZE // 56
+PF_X, PF_W, PF_R = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSegment:
+    """One PT_LOAD, at its final address."""
+
+    address: int
+    file_offset: int
+    file_size: int
+    memory_size: int
+    flags: int
+    """VmFlags."""
+
+
+@dataclass(frozen=True)
+class UserProgram:
+    """A program that can be started. Equal only to itself."""
+
+    name: str
+    data: bytes = field(repr=False)
+    segments: tuple[ProgramSegment, ...]
+    entry: int
+    program_headers: int = 0
+    """Linear address of the program headers, for the C library."""
+    program_header_count: int = 0
+    program_header_size: int = 56
+    symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    @property
+    def end(self) -> int:
+        """The first page above all segments, where the heap begins."""
+        return page_align(max(s.address + s.memory_size for s in self.segments))
+
+
+def load_elf(data: bytes, name: str) -> UserProgram:
+    """A static x86-64 ELF file; ProgramError says what is wrong with any other."""
+    if not data:
+        raise ProgramError(f"{name}: the file is empty")
+    if data[:4] != b"\x7fELF":
+        script = " (a script needs its interpreter)" if data[:2] == b"#!" else ""
+        raise ProgramError(f"{name}: not an ELF file{script}")
+    if len(data) < 64:
+        raise ProgramError(f"{name}: truncated: {len(data)} bytes are less than an ELF header")
+    _check_identity(data, name)
+    try:
+        return _load(ELFFile(BytesIO(data)), data, name)
+    except ProgramError:
+        raise
+    except (ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+        # pyelftools meets broken tables with whatever its parts raise.
+        raise ProgramError(f"{name}: broken ELF file: {type(error).__name__}: {error}") from None
+
+
+def _check_identity(data: bytes, name: str) -> None:
+    """The fields that say what kind of ELF file it is, by their offsets in its header."""
+    machine = int.from_bytes(data[18:20], "little")
+    if data[4] == 1:
+        raise ProgramError(f"{name}: a 32-bit program; only 64-bit x86-64 programs can be run")
+    if data[4] != 2 or data[5] != 1 or machine != 62:
+        raise ProgramError(f"{name}: not for x86-64 (ELF class {data[4]}, data {data[5]}, machine {machine})")
+    kind = int.from_bytes(data[16:18], "little")
+    if kind not in (2, 3):
+        what = {1: "a relocatable object; link it first", 4: "a core dump"}.get(kind, f"of type {kind}")
+        raise ProgramError(f"{name}: not an executable but {what}")
+    entry_size, count = int.from_bytes(data[54:56], "little"), int.from_bytes(data[56:58], "little")
+    if entry_size != 56 or not 0 < count <= MAX_PROGRAM_HEADERS:
+        raise ProgramError(f"{name}: {count} program headers of {entry_size} bytes; expected 1 to 73 of 56")
+    if int.from_bytes(data[32:40], "little") + 56 * count > len(data):
+        raise ProgramError(f"{name}: truncated: the program headers lie beyond the end of the file")
+
+
+def _load(elf: ELFFile, data: bytes, name: str) -> UserProgram:
+    headers = [segment.header for segment in elf.iter_segments()]
+    for header in headers:
+        if header.p_type == "PT_INTERP":
+            raw = data[header.p_offset : header.p_offset + header.p_filesz]
+            interpreter = raw.split(b"\0")[0].decode(errors="replace")
+            raise ProgramError(
+                f"{name}: dynamically linked (interpreter {interpreter}); build a static program, e.g. gcc -static"
+            )
+    bias = PIE_BASE if elf.header.e_type == "ET_DYN" else 0
+    segments = tuple(
+        _segment(h.p_vaddr + bias, h.p_offset, h.p_filesz, h.p_memsz, h.p_flags, len(data), name)
+        for h in headers
+        if h.p_type == "PT_LOAD" and h.p_memsz
+    )
+    if not segments:
+        raise ProgramError(f"{name}: nothing to load")
+    entry = elf.header.e_entry + bias
+    if entry >= TASK_SIZE_MAX:
+        raise ProgramError(f"{name}: the entry point {entry:#x} is not a user address")
+    at = elf.header.e_phoff
+    holders = (s for s in segments if s.file_offset <= at < s.file_offset + s.file_size)
+    phdr = next((s.address + at - s.file_offset for s in holders), 0)
+    return UserProgram(name, data, segments, entry, phdr, len(headers), 56, MappingProxyType(_symbols(elf, bias)))
+
+
+def _segment(address: int, offset: int, size: int, memory: int, flags: int, length: int, name: str) -> ProgramSegment:
+    where = f"{name}: the segment at {address:#x}"
+    if size > memory:
+        raise ProgramError(f"{where} has more bytes in the file ({size:#x}) than in memory ({memory:#x})")
+    if offset + size > length:
+        raise ProgramError(f"{where} is truncated: it ends at {offset + size:#x} of a file of {length:#x} bytes")
+    if (address - offset) % PAGE_SIZE:
+        raise ProgramError(f"{where} is not aligned with its file offset {offset:#x} (pages of 4096 bytes)")
+    if address < MMAP_MIN_ADDR or address + memory > TASK_SIZE_MAX:
+        raise ProgramError(f"{where} lies outside user memory ({MMAP_MIN_ADDR:#x} to {TASK_SIZE_MAX:#x})")
+    rights = (
+        (VmFlags.READ if flags & PF_R else 0)
+        | (VmFlags.WRITE if flags & PF_W else 0)
+        | (VmFlags.EXEC if flags & PF_X else 0)
+    )
+    return ProgramSegment(address, offset, size, memory, int(rights))
+
+
+def _symbols(elf: ELFFile, bias: int) -> dict[str, int]:
+    """Defined functions and objects; the first of a name wins. A broken symbol table is no symbol table."""
+    found: dict[str, int] = {}
+    try:
+        for section in elf.iter_sections():
+            if not isinstance(section, SymbolTableSection):
+                continue
+            for symbol in section.iter_symbols():
+                if symbol.name and symbol.entry.st_shndx not in ("SHN_UNDEF", "SHN_ABS"):
+                    found.setdefault(symbol.name, symbol.entry.st_value + bias)
+    except (ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError):
+        return {}
+    return found
+
+
+def program_from_image(image: Image, name: str) -> UserProgram:
+    """An assembled program; what follows the last byte of a page is zero."""
+    data = bytearray()
+    segments = []
+    for segment in image.segments:
+        if not segment.data:
+            continue
+        data += bytes((segment.address - len(data)) % PAGE_SIZE)
+        rights = VmFlags.READ
+        if "w" in segment.flags:
+            rights |= VmFlags.WRITE
+        if "x" in segment.flags:
+            rights |= VmFlags.EXEC
+        size = len(segment.data)
+        if segment.address < MMAP_MIN_ADDR or segment.end > TASK_SIZE_MAX:
+            raise ProgramError(f"{name}: section {segment.name} at {segment.address:#x} is not in user memory")
+        segments.append(ProgramSegment(segment.address, len(data), size, size, int(rights)))
+        data += segment.data
+    if not segments:
+        raise ProgramError(f"{name}: nothing to load")
+    return UserProgram(name, bytes(data), tuple(segments), image.entry, symbols=MappingProxyType(dict(image.symbols)))

@@ -1,0 +1,61 @@
+"""Error numbers of Linux (include/uapi/asm-generic/errno-base.h, errno.h), and the exceptions that carry one.
+
+Inside the C side an error travels as an exception; `do_syscall_64` turns it into a negative result. It never leaves a
+C function.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Errno(IntEnum):
+    """Error numbers that our system calls return."""
+
+    EPERM = 1
+    ENOENT = 2
+    ESRCH = 3
+    EINTR = 4
+    EIO = 5
+    E2BIG = 7
+    EBADF = 9
+    ECHILD = 10
+    EAGAIN = 11
+    ENOMEM = 12
+    EACCES = 13
+    EFAULT = 14
+    EBUSY = 16
+    EEXIST = 17
+    ENODEV = 19
+    ENOTDIR = 20
+    EINVAL = 22
+    EMFILE = 24
+    ENOTTY = 25
+    ESPIPE = 29
+    ERANGE = 34
+    ENAMETOOLONG = 36
+    ENOSYS = 38
+    EOPNOTSUPP = 95
+
+
+class SyscallError(Exception):
+    """A system call fails with this error number."""
+
+    def __init__(self, errno: Errno) -> None:
+        super().__init__(errno.name)
+        self.errno = errno
+
+
+class UserFaultError(SyscallError):
+    """A user address that cannot be read or written: -EFAULT."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(Errno.EFAULT)
+        self.address = address
+
+
+class OutOfMemoryError(SyscallError):
+    """No page frame is left: -ENOMEM in a system call, SIGKILL in a page fault."""
+
+    def __init__(self) -> None:
+        super().__init__(Errno.ENOMEM)

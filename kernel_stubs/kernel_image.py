@@ -1,0 +1,79 @@
+"""Assemble a kernel image, with what Python defines handed to the sources."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from functools import cache
+from pathlib import Path
+
+import asm
+from asm import AssemblyError, Image, assemble_text
+from emu.errors import ImageError
+from emu.machine.profile import Profile
+from kernel_stubs.abi import KERNEL_BASE, asm_constants
+from kernel_stubs.binding import registered
+
+SOURCES = Path(asm.__file__).parent
+IMAGE_SOURCE = "image.S"
+C_FUNCTION_MODULES = (
+    "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
+    "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
+    "syscalls.table", "syscalls.tasks",
+)  # fmt: skip
+"""All modules that register C functions or system calls."""
+
+Overrides = tuple[tuple[str, str], ...]
+"""(file name, text): sources to take instead of the image's own."""
+
+
+def load_c_functions() -> None:
+    """Fill the registries of C functions and system calls."""
+    for module in C_FUNCTION_MODULES:
+        importlib.import_module(f"kernel_stubs.{module}")
+
+
+def kernel_names() -> tuple[str, ...]:
+    """The kernel images that there are."""
+    return tuple(sorted(path.parent.name for path in SOURCES.glob(f"*/{IMAGE_SOURCE}")))
+
+
+def source_files(kernel: str) -> dict[str, str]:
+    """Name -> text of an image's sources."""
+    folder = _folder(kernel)
+    return {path.name: path.read_text() for path in sorted(folder.iterdir()) if path.suffix in (".S", ".inc")}
+
+
+def _folder(kernel: str) -> Path:
+    names = kernel_names()
+    if kernel not in names:
+        near = difflib.get_close_matches(kernel, names, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ImageError(f"no kernel image {kernel!r}; there are {', '.join(names)}{hint}")
+    return SOURCES / kernel
+
+
+@cache
+def build_image(kernel: str, profile: Profile, overrides: Overrides = ()) -> Image:
+    """The image named `kernel`, assembled for a CPU with this profile's features.
+
+    `overrides` replaces sources by name (to break one on purpose). ImageError if it does not assemble.
+    """
+    sources = source_files(kernel)
+    load_c_functions()
+    for name, _ in overrides:
+        if name not in sources:
+            raise ImageError(f"kernel image {kernel} has no source {name!r} to replace")
+    # Sources go in by name, so that positions in messages and traces are the same on every machine.
+    sources |= {"c_functions.inc": "".join(f"C_FUNCTION {name}\n" for name in registered())} | dict(overrides)
+    try:
+        return assemble_text(
+            sources[IMAGE_SOURCE],
+            name=IMAGE_SOURCE,
+            base=KERNEL_BASE,
+            virtual_files=sources,
+            constants=asm_constants() | {"CONFIG_SMAP": int(profile.smap), "CONFIG_FSGSBASE": int(profile.fsgsbase)},
+            entry="startup_64",
+        )
+    except AssemblyError as error:
+        raise ImageError(f"kernel image {kernel} does not assemble:\n{error}") from error

@@ -1,0 +1,148 @@
+"""brk, mmap and friends (mm/mmap.c, mm/mprotect.c)."""
+
+from __future__ import annotations
+
+from emu.arch import PAGE_SIZE
+from kernel_stubs import vma
+from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
+from kernel_stubs.context import Cpu
+from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.syscalls.files import open_file
+from kernel_stubs.syscalls.table import syscall
+from kernel_stubs.vma import Area
+
+PROT_KNOWN = 0x7
+PROT_GROWSDOWN = 0x0100_0000
+PROT_GROWSUP = 0x0200_0000
+MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE = 1, 2, 3
+MAP_TYPE = 0xF
+MAP_FIXED = 0x10
+MAP_ANONYMOUS = 0x20
+MAP_GROWSDOWN = 0x100
+MAP_FIXED_NOREPLACE = 0x10_0000
+MADV_NORMAL_TO_WILLNEED = range(4)
+MADV_DONTNEED, MADV_FREE = 4, 8
+
+
+def _vm_flags(prot: int) -> int:
+    """PROT_ bits to VmFlags: the same numbers."""
+    return prot & int(VmFlags.READ | VmFlags.WRITE | VmFlags.EXEC)
+
+
+def _check_commit(cpu: Cpu, length: int) -> None:
+    """Refuse what could never be backed (the heuristic overcommit policy)."""
+    if length > cpu.memory.size:
+        raise SyscallError(Errno.ENOMEM)
+
+
+@syscall
+def sys_brk(cpu: Cpu, address: int) -> int:
+    """brk(2): the new end of the heap, or the old one if it cannot be had."""
+    kernel, mm = cpu.kernel, cpu.mm
+    if address < mm.start_brk:
+        return mm.brk
+    old, new = page_align(mm.brk), page_align(address)
+    try:
+        if new < old:
+            vma.unmap_range(kernel, mm, new, old)
+        elif new > old:
+            # The heap keeps a page's distance from what lies above it.
+            if new > TASK_SIZE_MAX or vma.overlaps(kernel, mm, old, new + PAGE_SIZE):
+                return mm.brk
+            _check_commit(cpu, new - old)
+            vma.map_area(kernel, mm, Area(old, new, VmFlags.READ | VmFlags.WRITE))
+    except SyscallError:
+        return mm.brk
+    mm.brk = address
+    return address
+
+
+@syscall
+def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+    """mmap(2) of anonymous memory. Shared memory is private: nobody is there to share it with."""
+    kernel, mm = cpu.kernel, cpu.mm
+    if offset % PAGE_SIZE:
+        raise SyscallError(Errno.EINVAL)
+    if not flags & MAP_ANONYMOUS:
+        open_file(cpu, fd)
+        raise SyscallError(Errno.ENODEV)
+    if not length:
+        raise SyscallError(Errno.EINVAL)
+    size = page_align(length)
+    if size > TASK_SIZE_MAX:
+        raise SyscallError(Errno.ENOMEM)
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
+        raise SyscallError(Errno.EINVAL)
+    fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)
+    at = address if fixed else page_align(address) if address else 0
+    if fixed:
+        _check_fixed(cpu, at, size, flags)
+    elif not MMAP_MIN_ADDR <= at <= TASK_SIZE_MAX - size or vma.overlaps(kernel, mm, at, at + size):
+        at = vma.get_unmapped_area(kernel, mm, size)
+    _check_commit(cpu, size)
+    grows = VmFlags.GROWSDOWN if flags & MAP_GROWSDOWN else 0
+    vma.map_area(kernel, mm, Area(at, at + size, _vm_flags(prot) | grows))
+    return at
+
+
+def _check_fixed(cpu: Cpu, at: int, size: int, flags: int) -> None:
+    if at > TASK_SIZE_MAX - size:
+        raise SyscallError(Errno.ENOMEM)
+    if at % PAGE_SIZE:
+        raise SyscallError(Errno.EINVAL)
+    if at < MMAP_MIN_ADDR:
+        raise SyscallError(Errno.EPERM)
+    if flags & MAP_FIXED_NOREPLACE and vma.overlaps(cpu.kernel, cpu.mm, at, at + size):
+        raise SyscallError(Errno.EEXIST)
+
+
+@syscall
+def sys_munmap(cpu: Cpu, address: int, length: int) -> int:
+    """munmap(2)."""
+    if address % PAGE_SIZE or address > TASK_SIZE_MAX or not 0 < length <= TASK_SIZE_MAX - address:
+        raise SyscallError(Errno.EINVAL)
+    vma.unmap_range(cpu.kernel, cpu.mm, address, address + page_align(length))
+    return 0
+
+
+@syscall
+def sys_mprotect(cpu: Cpu, address: int, length: int, prot: int) -> int:
+    """mprotect(2)."""
+    kernel, mm = cpu.kernel, cpu.mm
+    grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
+    if grows == PROT_GROWSDOWN | PROT_GROWSUP or address % PAGE_SIZE:
+        raise SyscallError(Errno.EINVAL)
+    if not length:
+        return 0
+    end = address + page_align(length)
+    if end >> 64 or end <= address:
+        raise SyscallError(Errno.ENOMEM)
+    if prot & ~(PROT_KNOWN | PROT_GROWSDOWN | PROT_GROWSUP):
+        raise SyscallError(Errno.EINVAL)
+    area = vma.find_vma(kernel, mm, address)
+    if grows == PROT_GROWSDOWN:
+        if area is None or area.start >= end:
+            raise SyscallError(Errno.ENOMEM)
+        if not area.flags & VmFlags.GROWSDOWN:
+            raise SyscallError(Errno.EINVAL)
+        address = area.start
+    elif grows:
+        raise SyscallError(Errno.EINVAL)
+    vma.protect_range(kernel, mm, address, end, _vm_flags(prot))
+    return 0
+
+
+@syscall
+def sys_madvise(cpu: Cpu, address: int, length: int, advice: int) -> int:
+    """madvise(2): MADV_DONTNEED and MADV_FREE drop the pages, the usual hints do nothing."""
+    if address % PAGE_SIZE or length > TASK_SIZE_MAX or address + length > TASK_SIZE_MAX:
+        raise SyscallError(Errno.EINVAL)
+    end = address + page_align(length)
+    if advice in (MADV_DONTNEED, MADV_FREE):
+        vma.zap_range(cpu.kernel, cpu.mm, address, end)
+    elif advice not in MADV_NORMAL_TO_WILLNEED:
+        raise SyscallError(Errno.EINVAL)
+    covered = sum(max(0, min(end, area.end) - max(address, area.start)) for area in vma.areas(cpu.kernel, cpu.mm))
+    if covered < end - address:
+        raise SyscallError(Errno.ENOMEM)
+    return 0

@@ -1,0 +1,89 @@
+"""The table of system calls, and the C function that SYSCALL leads to (arch/x86/entry/common.c)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kernel_stubs.abi import MAX_SYSCALLS, SYSCALL_COUNTS, PtRegs, SyscallCounts
+from kernel_stubs.binding import Steps, Window, c_function
+from kernel_stubs.context import Cpu, Kernel
+from kernel_stubs.entry_common import exit_to_user_mode_loop, sysret_allowed
+from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
+
+Body = Callable[..., int]
+"""body(cpu, up to six unsigned 64-bit arguments) -> result; SyscallError for a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCallEntry:
+    """A row of sys_call_table."""
+
+    number: int
+    name: str
+    body: Body
+    argument_count: int
+
+
+_table: dict[int, SystemCallEntry] = {}
+_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
+
+
+def syscall(function: Body) -> Body:
+    """Register a system call: the function's name is `sys_` and the system call's."""
+    name = function.__name__.removeprefix("sys_")
+    number = _NUMBERS[name]
+    if number in _table:
+        raise ValueError(f"system call {name} is defined twice")
+    _table[number] = SystemCallEntry(number, name, function, len(inspect.signature(function).parameters) - 1)
+    return function
+
+
+def implemented() -> dict[int, str]:
+    """Number -> name of the system calls that we have."""
+    return {number: entry.name for number, entry in sorted(_table.items())}
+
+
+def s32(value: int) -> int:
+    """An argument of C type int."""
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def s64(value: int) -> int:
+    """An argument of C type long."""
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    return value - (1 << 64) if value >> 63 else value
+
+
+def call(cpu: Cpu, number: int, args: tuple[int, ...]) -> int:
+    """Run one system call: its result, or -errno."""
+    entry = _table.get(number)
+    if entry is None:
+        counts = SyscallCounts.from_buffer(cpu.memory.ram, SYSCALL_COUNTS).count
+        counts[min(number, MAX_SYSCALLS - 1)] += 1
+        cpu.note(f"system call {syscall_name(number)} is not implemented")
+        return -Errno.ENOSYS
+    try:
+        return entry.body(cpu, *args[: entry.argument_count])
+    except SyscallError as error:
+        return -error.errno
+
+
+def unknown_syscalls(kernel: Kernel) -> dict[str, int]:
+    """Name -> how often a system call was asked for that we do not have."""
+    counts = SyscallCounts.from_buffer(kernel.memory.ram, SYSCALL_COUNTS).count
+    return {syscall_name(number): int(counts[number]) for number in range(MAX_SYSCALLS) if counts[number]}
+
+
+@c_function
+def do_syscall_64(cpu: Cpu, regs: PtRegs, nr: int) -> Steps:
+    """SYSCALL from 64-bit mode. IF=0 on entry and exit, on in between; 1 if SYSRETQ can return."""
+    yield Window()
+    # Linux compares 32 bits, unsigned: what is negative is out of range, and -1 leaves regs.ax as a tracer set it.
+    if s64(nr) != -1:
+        regs.ax = call(cpu, nr & 0xFFFF_FFFF, (regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9))
+    yield from exit_to_user_mode_loop(cpu, regs)
+    return int(sysret_allowed(regs))

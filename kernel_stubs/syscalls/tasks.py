@@ -1,0 +1,206 @@
+"""Calls about the process itself: its end, its identity, its segment bases, its limits."""
+
+from __future__ import annotations
+
+from emu.arch import Msr
+from kernel_stubs.abi import TASK_SIZE_MAX, Tif
+from kernel_stubs.context import Cpu
+from kernel_stubs.errno import Errno, SyscallError, UserFaultError
+from kernel_stubs.process import do_group_exit
+from kernel_stubs.rseq import CPU_ID_UNINITIALIZED, RSEQ_SIZE, write_cpu_id
+from kernel_stubs.sched import schedule
+from kernel_stubs.syscalls.table import s32, syscall
+from kernel_stubs.uaccess import access_ok, copy_to_user, put_user, strncpy_from_user
+from kernel_stubs.vma import STACK_LIMIT
+
+USER_ID = 1000
+"""Of the user and the group that everything runs as."""
+
+ROBUST_LIST_HEAD_SIZE = 24
+RSEQ_FLAG_UNREGISTER = 1
+RLIM_INFINITY = 0xFFFF_FFFF_FFFF_FFFF
+RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NPROC, RLIMIT_NOFILE, RLIM_NLIMITS = 3, 4, 6, 7, 16
+_LIMITS: dict[int, tuple[int, int]] = {
+    RLIMIT_STACK: (STACK_LIMIT, RLIM_INFINITY),
+    RLIMIT_CORE: (0, RLIM_INFINITY),
+    RLIMIT_NOFILE: (64, 64),
+}
+
+
+@syscall
+def sys_exit(cpu: Cpu, status: int) -> int:
+    """exit(2): there is one thread."""
+    do_group_exit(cpu, (status & 0xFF) << 8)
+    return 0
+
+
+@syscall
+def sys_exit_group(cpu: Cpu, status: int) -> int:
+    """exit_group(2)."""
+    do_group_exit(cpu, (status & 0xFF) << 8)
+    return 0
+
+
+@syscall
+def sys_getpid(cpu: Cpu) -> int:
+    """getpid(2)."""
+    return cpu.current.tgid
+
+
+@syscall
+def sys_gettid(cpu: Cpu) -> int:
+    """gettid(2)."""
+    return cpu.current.pid
+
+
+@syscall
+def sys_getppid(cpu: Cpu) -> int:
+    """getppid(2): the kernel started us."""
+    return 0
+
+
+@syscall
+def sys_getuid(cpu: Cpu) -> int:
+    """getuid(2)."""
+    return USER_ID
+
+
+@syscall
+def sys_geteuid(cpu: Cpu) -> int:
+    """geteuid(2)."""
+    return USER_ID
+
+
+@syscall
+def sys_getgid(cpu: Cpu) -> int:
+    """getgid(2)."""
+    return USER_ID
+
+
+@syscall
+def sys_getegid(cpu: Cpu) -> int:
+    """getegid(2)."""
+    return USER_ID
+
+
+@syscall
+def sys_setuid(cpu: Cpu, user: int) -> int:
+    """setuid(2): only to what one is already."""
+    if user & 0xFFFF_FFFF != USER_ID:
+        raise SyscallError(Errno.EPERM)
+    return 0
+
+
+@syscall
+def sys_setgid(cpu: Cpu, group: int) -> int:
+    """setgid(2)."""
+    return sys_setuid(cpu, group)
+
+
+@syscall
+def sys_arch_prctl(cpu: Cpu, option: int, address: int) -> int:
+    """arch_prctl(2): FS and GS bases. The user's GS base is in KERNEL_GS_BASE while the kernel runs."""
+    task, engine = cpu.current, cpu.core.cpu
+    match s32(option):
+        case 0x1002:  # ARCH_SET_FS
+            _check_base(address)
+            task.fsbase = address
+            cpu.core.write_msr(Msr.FS_BASE, address)
+        case 0x1001:  # ARCH_SET_GS
+            _check_base(address)
+            task.gsbase = address
+            cpu.core.write_msr(Msr.KERNEL_GS_BASE, address)
+        case 0x1003:  # ARCH_GET_FS
+            put_user(cpu, address, engine.fs_base)
+        case 0x1004:  # ARCH_GET_GS
+            put_user(cpu, address, engine.kernel_gs_base)
+        case _:
+            raise SyscallError(Errno.EINVAL)
+    return 0
+
+
+def _check_base(address: int) -> None:
+    if address >= TASK_SIZE_MAX:
+        raise SyscallError(Errno.EPERM)
+
+
+@syscall
+def sys_set_tid_address(cpu: Cpu, address: int) -> int:
+    """set_tid_address(2)."""
+    cpu.current.clear_child_tid = address
+    return cpu.current.pid
+
+
+@syscall
+def sys_set_robust_list(cpu: Cpu, head: int, length: int) -> int:
+    """set_robust_list(2)."""
+    if length != ROBUST_LIST_HEAD_SIZE:
+        raise SyscallError(Errno.EINVAL)
+    cpu.current.robust_list = head
+    return 0
+
+
+@syscall
+def sys_rseq(cpu: Cpu, area: int, length: int, flags: int, signature: int) -> int:
+    """rseq(2): the area is filled in on the way back to user mode."""
+    task = cpu.current
+    flags &= 0xFFFF_FFFF
+    if flags == RSEQ_FLAG_UNREGISTER:
+        if not task.rseq or area != task.rseq or length != RSEQ_SIZE:
+            raise SyscallError(Errno.EINVAL)
+        write_cpu_id(cpu, area, CPU_ID_UNINITIALIZED)
+        task.rseq = 0
+        return 0
+    if flags or (task.rseq and area != task.rseq):
+        raise SyscallError(Errno.EINVAL)
+    if task.rseq:
+        raise SyscallError(Errno.EBUSY)
+    if area % RSEQ_SIZE or length != RSEQ_SIZE:
+        raise SyscallError(Errno.EINVAL)
+    if not access_ok(area, length):
+        raise UserFaultError(area)
+    task.rseq = area
+    task.thread_info.flags |= Tif.NOTIFY_RESUME
+    return 0
+
+
+@syscall
+def sys_sched_yield(cpu: Cpu) -> int:
+    """sched_yield(2)."""
+    schedule(cpu)
+    return 0
+
+
+@syscall
+def sys_prlimit64(cpu: Cpu, pid: int, resource: int, new: int, old: int) -> int:
+    """prlimit64(2): limits can be read, not changed."""
+    if s32(pid) not in (0, cpu.current.pid):
+        raise SyscallError(Errno.ESRCH)
+    if resource & 0xFFFF_FFFF >= RLIM_NLIMITS:
+        raise SyscallError(Errno.EINVAL)
+    if new:
+        raise SyscallError(Errno.EPERM)
+    if old:
+        soft, hard = _LIMITS.get(resource & 0xFFFF_FFFF, (RLIM_INFINITY, RLIM_INFINITY))
+        copy_to_user(cpu, old, soft.to_bytes(8, "little") + hard.to_bytes(8, "little"))
+    return 0
+
+
+@syscall
+def sys_getrlimit(cpu: Cpu, resource: int, limit: int) -> int:
+    """getrlimit(2)."""
+    return sys_prlimit64(cpu, 0, resource, 0, limit)
+
+
+@syscall
+def sys_prctl(cpu: Cpu, option: int, argument: int) -> int:
+    """prctl(2): the name only."""
+    task = cpu.current
+    match s32(option):
+        case 15:  # PR_SET_NAME
+            task.comm = strncpy_from_user(cpu, argument, 15)
+        case 16:  # PR_GET_NAME
+            copy_to_user(cpu, argument, task.comm.ljust(16, b"\0"))
+        case _:
+            raise SyscallError(Errno.EINVAL)
+    return 0
