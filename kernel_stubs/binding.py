@@ -25,8 +25,12 @@ from typing import Any, TypeVar, get_type_hints
 from emu.arch import PAGE_SIZE
 from emu.events import CCalled, CReturned
 from emu.machine.core import Core
+from emu.machine.descriptors import CpuFault
+from emu.machine.memory import PhysicalAddressError
+from emu.machine.paging import PageFaultError
 from emu.machine.registers import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
 from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.layout import Struct
 
 ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
@@ -39,6 +43,9 @@ SLOT_RET = 1
 SLOT_WINDOW = 2
 SLOT_RESUME = 6
 SLOT_SIZE = 16
+
+GUEST_FAULTS = (KernelOops, PageFaultError, PhysicalAddressError, CpuFault, OutOfMemoryError)
+"""What a C function meets when the kernel around it is broken (a stray RSP, a bad pointer): the end of that kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,15 @@ class Binding:
     running: dict[tuple[int, int, int], _Running] = field(default_factory=dict)
     """By CPU, slot and RSP: interrupted functions in flight. Nothing may be snapshotted while there are any."""
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no C function is in flight, so that RAM and registers are all there is to know."""
+        return not self.running
+
+    def forget(self) -> None:
+        """Drop the functions in flight: the machine was restored to a snapshot, where there are none."""
+        self.running.clear()
+
     def attach(self, functions: dict[str, CFunction] | None = None) -> None:
         """Stop the machine at every slot of the image that has a function, and run it there."""
         image, machine = self.kernel.image, self.kernel.machine
@@ -137,29 +153,27 @@ class Binding:
         def enter(core: Core) -> None:
             engine = core.cpu
             raw = tuple(engine.register(r) for r in ARGUMENT_REGISTERS[: len(function.parameters)])
-            stack = core.read_linear(engine.sp, 8)
-            core.emit(
-                CCalled(
-                    core.clock, core.index, engine.ip, function.name, raw, engine.sp, int.from_bytes(stack, "little"),
-                    engine.cpl, engine.flags, engine.gs_base, engine.kernel_gs_base, engine.cr3,
-                )
-            )  # fmt: skip
-            cpu = Cpu(kernel, core)
-            args = [
-                value if kind is int else kernel.view(kind, value)
-                for kind, value in zip(function.parameters, raw, strict=True)
-            ]
-            if function.interruptible:
-                self._advance(
-                    core, _Running(function.name, slot, function.function(cpu, *args), engine.sp, False), None
-                )
-                return
+            sp = engine.sp
             try:
-                value = function.function(cpu, *args)
-            except KernelOops as oops:
-                core.crash(f"{function.name}: {oops}")
+                return_to = int.from_bytes(core.read_linear(sp, 8), "little")
+                core.emit(
+                    CCalled(
+                        core.clock, core.index, engine.ip, function.name, raw, sp, return_to,
+                        engine.cpl, engine.flags, engine.gs_base, engine.kernel_gs_base, engine.cr3,
+                    )
+                )  # fmt: skip
+                args = [
+                    value if kind is int else kernel.view(kind, value)
+                    for kind, value in zip(function.parameters, raw, strict=True)
+                ]
+                result = function.function(Cpu(kernel, core), *args)
+            except GUEST_FAULTS as fault:
+                core.crash(f"{function.name}: {fault}")
+                return
+            if function.interruptible:
+                self._advance(core, _Running(function.name, slot, result, sp, False), None)
             else:
-                self._leave(core, function.name, slot, value)
+                self._leave(core, function.name, slot, result)
 
         return enter
 
@@ -180,8 +194,8 @@ class Binding:
         except StopIteration as end:
             self._leave(core, running.name, running.slot, end.value)
             return
-        except KernelOops as oops:
-            core.crash(f"{running.name}: {oops}")
+        except GUEST_FAULTS as fault:
+            core.crash(f"{running.name}: {fault}")
             return
         engine = core.cpu
         self.running[core.index, running.slot, running.sp] = running
@@ -191,8 +205,12 @@ class Binding:
             return
         for register, argument in zip(ARGUMENT_REGISTERS, step.args, strict=False):
             engine.set_register(register, argument)
+        try:
+            core.write_linear(running.sp - 8, (running.slot + SLOT_RESUME).to_bytes(8, "little"))
+        except PageFaultError as fault:
+            core.crash(f"{running.name}: {fault}")
+            return
         engine.sp = running.sp - 8
-        core.write_linear(engine.sp, (running.slot + SLOT_RESUME).to_bytes(8, "little"))
         engine.ip = self.kernel.image.symbol(step.symbol)
 
     def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:

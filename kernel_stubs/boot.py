@@ -83,13 +83,12 @@ def boot(options: BootOptions) -> System:
         raise Entry64Error(
             f"{options.ram_bytes:#x} bytes of RAM: give a multiple of 4096 from {MIN_RAM:#x} to {MAX_RAM:#x}"
         )
-    check_arguments(options.argv, options.envp)
+    argv = options.argv or (b"",)  # as Linux does, for programs that count on argv[0]
+    check_arguments(argv, options.envp)
     load_c_functions()
     machine = Machine(options.ram_bytes, options.cpus, options.profile)
     files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin))
-    kernel = Kernel(
-        machine, options.image, files, options.seed, program=options.program, argv=options.argv, envp=options.envp
-    )
+    kernel = Kernel(machine, options.image, files, options.seed, program=options.program, argv=argv, envp=options.envp)
     try:
         records = _fill_memory(machine.memory, options)
     except OutOfMemoryError:

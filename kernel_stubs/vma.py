@@ -13,7 +13,7 @@ from emu.machine.paging import ADDRESS_MASK
 from kernel_stubs import mm as mm_frames
 from kernel_stubs import pgtable
 from kernel_stubs.abi import MAX_AREAS, MMAP_MIN_ADDR, TASK_SIZE_MAX, MmStruct, VmArea, VmFlags
-from kernel_stubs.context import Kernel
+from kernel_stubs.context import Kernel, KernelOops
 from kernel_stubs.errno import Errno, SyscallError
 
 STACK_LIMIT = 8 << 20
@@ -50,6 +50,8 @@ def _table(kernel: Kernel, mm: MmStruct) -> ctypes.Array[VmArea]:
 def areas(kernel: Kernel, mm: MmStruct) -> list[Area]:
     """All areas, in order of address."""
     table = _table(kernel, mm)
+    if mm.area_count > MAX_AREAS:
+        raise KernelOops(f"kernel BUG: an mm with {mm.area_count} areas")
     return [
         Area(v.start, v.end, v.flags, v.file, v.file_offset, v.file_bytes)
         for v in (table[index] for index in range(mm.area_count))

@@ -26,10 +26,10 @@ def open_file(cpu: Cpu, fd: int) -> OpenFile:
     number = s32(fd)
     if not 0 <= number < NR_OPEN:
         raise SyscallError(Errno.EBADF)
-    kind = OpenFile(files_of(cpu).fd[number])
-    if kind is OpenFile.CLOSED:
+    value = files_of(cpu).fd[number]
+    if value not in (OpenFile.STDIN, OpenFile.STDOUT, OpenFile.STDERR):
         raise SyscallError(Errno.EBADF)
-    return kind
+    return OpenFile(value)
 
 
 def _pieces(cpu: Cpu, vector: int, count: int) -> list[tuple[int, int]]:
