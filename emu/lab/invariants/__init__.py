@@ -1,0 +1,84 @@
+"""The invariants, and the judge that runs them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from emu.events import Event
+from emu.lab.chain import ChainState, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.invariants.flags import Flags
+from emu.lab.invariants.frames import Frames
+from emu.lab.invariants.gs_nesting import GsNesting
+from emu.lab.invariants.nmi import Nmi
+from emu.lab.invariants.page_tables import PageTables
+from emu.lab.invariants.progress import ENDINGS, Progress
+from emu.lab.invariants.stacks import Stacks
+from emu.lab.invariants.work import Work
+from emu.lab.view import View
+from emu.lab.violation import Violation
+from emu.machine.core import End
+
+INVARIANTS: tuple[type[Invariant], ...] = (GsNesting, Stacks, PageTables, Flags, Frames, Nmi, Work)
+"""All but Progress, in the order in which their findings are reported."""
+
+
+def all_invariants(
+    view: View, reproduce: str = "", allowed: frozenset[str] = frozenset(), chain: EntryChain | None = None
+) -> list[Invariant]:
+    """One of each, each an observer. `allowed`: which of ENDINGS the scenario expects."""
+    chain = EntryChain(view) if chain is None else chain
+    return [*(kind(view, chain, reproduce) for kind in INVARIANTS), Progress(view, chain, reproduce, allowed)]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeState:
+    """A snapshot of the chain and of what each invariant remembers."""
+
+    chain: ChainState
+    invariants: tuple[tuple[dict[Any, Any], ...], ...]
+
+
+class Judge:
+    """All invariants as one observer, which is faster: each event goes to those that want it, the chain first."""
+
+    def __init__(self, view: View, reproduce: str = "", allowed: frozenset[str] = frozenset()) -> None:
+        self.chain = EntryChain(view)
+        self.invariants = all_invariants(view, reproduce, allowed, self.chain)
+        table: dict[type[Event], list[Callable[[Any], None]]] = {}
+        for handlers in (self.chain.handlers, *(invariant.handlers for invariant in self.invariants)):
+            for kind, handler in handlers.items():
+                table.setdefault(kind, []).append(handler)
+        self._table = table
+
+    def __call__(self, event: Event) -> None:
+        """Judge one event."""
+        for handler in self._table.get(type(event), ()):
+            handler(event)
+
+    def finish(self, end: End) -> list[Violation]:
+        """The run is over: all violations, the earliest first."""
+        for invariant in self.invariants:
+            invariant.finish(end)
+        return self.violations
+
+    @property
+    def violations(self) -> list[Violation]:
+        """All violations so far, the earliest first."""
+        found = [violation for invariant in self.invariants for violation in invariant.violations]
+        return sorted(found, key=lambda violation: violation.clock)
+
+    def save(self) -> JudgeState:
+        """The state that belongs to a machine snapshot taken now."""
+        return JudgeState(self.chain.save(), tuple(invariant.save() for invariant in self.invariants))
+
+    def load(self, saved: JudgeState) -> None:
+        """After a machine snapshot was restored: back to the state that belongs to it, without violations."""
+        self.chain.load(saved.chain)
+        for invariant, state in zip(self.invariants, saved.invariants, strict=True):
+            invariant.load(state)
+
+
+__all__ = ["ENDINGS", "INVARIANTS", "Invariant", "Judge", "JudgeState", "all_invariants"]

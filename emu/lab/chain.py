@@ -1,0 +1,192 @@
+"""The chain of entries: which crossings into the kernel are under way on each CPU, innermost last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from emu.arch import Selector, Vector
+from emu.events import CCalled, Delivered, Event, EventType, Frame, Returned, SystemCall
+from emu.lab.view import vector_name
+from kernel_stubs.syscalls.names import syscall_name
+
+if TYPE_CHECKING:
+    from emu.lab.view import View
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One crossing into the kernel; never changed after it is made. `frame` is what its return should restore."""
+
+    serial: int
+    event: SystemCall | Delivered
+    frame: Frame
+    cr3: int
+    """As the handler found it."""
+    registers: bytes
+    """RAX..R15 of the interrupted code."""
+
+    @property
+    def from_user(self) -> bool:
+        """Whether it came from CPL 3."""
+        return self.frame.cs & 3 == 3
+
+    @property
+    def ist(self) -> int:
+        """IST index of its gate, 0 if it has none."""
+        return self.event.ist if isinstance(self.event, Delivered) else 0
+
+    @property
+    def is_nmi(self) -> bool:
+        """Whether it is an NMI."""
+        return isinstance(self.event, Delivered) and self.event.type is EventType.NMI
+
+    @property
+    def vector(self) -> int | None:
+        """Its vector; None for SYSCALL."""
+        return self.event.vector if isinstance(self.event, Delivered) else None
+
+
+class Closing(Enum):
+    """What a return did to the chain."""
+
+    USER = "user"  # to user mode: nothing is under way any more
+    MATCH = "match"  # to the code that an entry interrupted
+    CHANGED = "changed"  # out of the innermost entry, to another place than it came from (a fixup)
+    REPEAT = "repeat"  # to repeat_nmi: the NMI goes on
+    UNKNOWN = "unknown"  # no entry is under way
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The last return of a CPU: how it went, and the entry that it ended (or goes on with, for REPEAT)."""
+
+    how: Closing
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """A snapshot of the chain."""
+
+    open: dict[int, tuple[Entry, ...]]
+    parked: dict[int, tuple[Entry, ...]]
+
+
+_NOTHING = Return(Closing.UNKNOWN, None)
+
+
+class EntryChain:
+    """Observer. Whoever asks it about an event shows it that event first; it looks at none twice."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._open: dict[int, tuple[Entry, ...]] = {}
+        self._parked: dict[int, tuple[Entry, ...]] = {}
+        self._last: dict[int, Return] = {}
+        self._serial = 0
+        self._repeat = view.image.symbols.get("repeat_nmi")
+        self._seen: Event | None = None
+        self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
+            SystemCall: self._system_call,
+            Delivered: self._delivered,
+            Returned: self._returned,
+            CCalled: self._c_called,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Follow one event."""
+        if event is self._seen:
+            return
+        self._seen = event
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+    def stack(self, cpu: int) -> tuple[Entry, ...]:
+        """The entries under way, outermost first."""
+        return self._open.get(cpu, ())
+
+    def top(self, cpu: int) -> Entry | None:
+        """The innermost entry under way."""
+        entries = self._open.get(cpu)
+        return entries[-1] if entries else None
+
+    def last_return(self, cpu: int) -> Return:
+        """What the newest Returned event of this CPU did."""
+        return self._last.get(cpu, _NOTHING)
+
+    def describe(self, cpu: int, *more: Entry) -> tuple[str, ...]:
+        """The entries in words, outermost first; `more` are some that have just ended."""
+        return tuple(self.words(entry) for entry in (*self.stack(cpu), *more))
+
+    def words(self, entry: Entry) -> str:
+        """One entry: `NMI at entry_SYSCALL_64+0x3 (entry_64.S:41)`."""
+        event, place = entry.event, self._view.where(entry.frame.ip)
+        if isinstance(event, SystemCall):
+            return f"SYSCALL {event.number} ({syscall_name(event.number)}) from user {self._view.where(event.ip)}"
+        name = vector_name(event.vector, event.type)
+        if event.vector == Vector.PF and event.error_code is not None:
+            name += f" (error {event.error_code:#x}, CR2 {event.cr2:#x})"
+        elif event.error_code:
+            name += f" (error {event.error_code:#x})"
+        return f"{name} in user mode at {place}" if entry.from_user else f"{name} at {place}"
+
+    def save(self) -> ChainState:
+        """The state, to come back to after a machine snapshot is restored."""
+        return ChainState(dict(self._open), dict(self._parked))
+
+    def load(self, saved: ChainState) -> None:
+        """Back to a saved state."""
+        self._open, self._parked = dict(saved.open), dict(saved.parked)
+        self._last, self._seen = {}, None
+
+    # --- events -----------------------------------------------------------------------------------------------------
+    def _push(self, event: SystemCall | Delivered, frame: Frame) -> None:
+        view, cpu = self._view, event.cpu
+        self._serial += 1
+        registers = view.raw_registers(cpu)
+        entry = Entry(self._serial, event, frame, view.cr3(cpu), registers)
+        # What user mode was doing when it entered is over: an older entry of this CPU never returned.
+        self._open[cpu] = (entry,) if frame.cs & 3 else (*self._open.get(cpu, ()), entry)
+
+    def _system_call(self, event: SystemCall) -> None:
+        self._push(event, Frame(event.return_ip, Selector.USER_CS, event.flags, event.sp, Selector.USER_DS))
+
+    def _delivered(self, event: Delivered) -> None:
+        self._push(event, event.frame)
+
+    def _c_called(self, event: CCalled) -> None:
+        if event.name == "__switch_to" and len(event.args) >= 2:
+            self._parked[event.args[0]] = self._open.get(event.cpu, ())
+            self._open[event.cpu] = self._parked.pop(event.args[1], ())
+
+    def _returned(self, event: Returned) -> None:
+        cpu, frame = event.cpu, event.frame
+        entries = self._open.get(cpu, ())
+        if frame.cs & 3:
+            self._open[cpu] = ()
+            self._last[cpu] = Return(Closing.USER, entries[-1] if entries else None)
+            return
+        for index in range(len(entries) - 1, -1, -1):
+            was = entries[index].frame
+            if was.ip == frame.ip and was.sp == frame.sp and was.cs == frame.cs:
+                self._close(cpu, entries, index, Closing.MATCH)
+                return
+        if frame.ip == self._repeat:
+            for index in range(len(entries) - 1, -1, -1):
+                if entries[index].is_nmi:
+                    self._open[cpu] = entries[: index + 1]
+                    self._last[cpu] = Return(Closing.REPEAT, entries[index])
+                    return
+        if not entries:
+            self._last[cpu] = _NOTHING
+            return
+        self._close(cpu, entries, len(entries) - 1, Closing.CHANGED)
+
+    def _close(self, cpu: int, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
+        self._open[cpu] = entries[:index]
+        self._last[cpu] = Return(how, entries[index])

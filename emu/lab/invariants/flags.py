@@ -1,0 +1,40 @@
+"""Flags: C code starts with interrupts off and with none of the interrupted code's dangerous flags."""
+
+from __future__ import annotations
+
+from emu.arch import Rflags
+from emu.events import CCalled, CReturned
+from emu.lab.chain import EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+
+_REASONS = (
+    (Rflags.IF, "interrupts could come in before C has saved what they overwrite"),
+    (Rflags.DF, "string instructions would run downwards"),
+    (Rflags.NT, "IRETQ would fault"),
+    (Rflags.TF, "every instruction would trap"),
+    (Rflags.AC, "the user's pages would be open to the kernel"),
+)
+_ALWAYS = int(Rflags.IF | Rflags.DF | Rflags.NT | Rflags.TF)
+
+
+class Flags(Invariant):
+    """IF, DF, NT, TF are clear when C is called, and AC where CR4.SMAP gives it a meaning; IF also when C returns."""
+
+    name = "flags"
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        self.handlers = {CCalled: self._c_called, CReturned: self._c_returned}
+
+    def _c_called(self, event: CCalled) -> None:
+        bad = event.flags & _ALWAYS
+        if event.flags & Rflags.AC and self.view.smap(event.cpu):
+            bad |= int(Rflags.AC)
+        for flag, why in _REASONS if bad else ():
+            if bad & flag:
+                self.violated_by_call(event, f"C function {event.name} is called with RFLAGS.{flag.name} set: {why}")
+
+    def _c_returned(self, event: CReturned) -> None:
+        if self.view.interrupts_enabled(event.cpu):
+            self.violated(event, f"C function {event.name} returns to entry code with RFLAGS.IF set")

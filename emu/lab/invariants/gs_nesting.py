@@ -1,0 +1,176 @@
+"""GS nesting: every SWAPGS moves between exactly the user's base and this CPU's, once each way.
+
+State of a CPU, from its two bases: *user* (GS_BASE is the task's, KERNEL_GS_BASE the per-CPU base), *kernel* (the
+reverse), or, with FSGSBASE in a paranoid handler that hit the user state, both the per-CPU base. An entry that finds
+the user state must swap in before its first C call and out before it returns (or replace GS_BASE and put it back); one
+that finds the kernel state must not swap at all. If a user's base is the per-CPU base, values prove nothing, and only
+the number of swaps is judged.
+"""
+
+from __future__ import annotations
+
+from emu.arch import Msr
+from emu.events import CCalled, Delivered, Event, GsSwapped, MsrWritten, Returned, SystemCall
+from emu.lab.chain import Closing, Entry, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+
+_LOADS_USER_GS = frozenset({"asm_load_gs_index", "native_load_gs_index", "load_gs_index", "gs_change"})
+"""Functions that swap out and in again to load a user's GS selector (bad selectors leave through gs_change)."""
+
+
+class GsNesting(Invariant):
+    """GS_BASE and KERNEL_GS_BASE are where they belong."""
+
+    name = "GS nesting"
+    STATE = ("_user", "_swaps")
+    _user: dict[int, int]
+    """CPU -> the running task's user base; a CPU that is not here has not finished booting and is not judged."""
+    _swaps: dict[int, dict[int, int]]
+    """CPU -> entry -> SWAPGS it has executed."""
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        self.handlers = {
+            SystemCall: self._system_call,
+            Delivered: self._delivered,
+            GsSwapped: self._swapped,
+            MsrWritten: self._msr_written,
+            CCalled: self._c_called,
+            Returned: self._returned,
+        }
+
+    # --- from user mode ---------------------------------------------------------------------------------------------
+    def _system_call(self, event: SystemCall) -> None:
+        self._left_user_mode(event, event.gs_base, event.kernel_gs_base)
+
+    def _delivered(self, event: Delivered) -> None:
+        if event.frame.cs & 3:
+            self._left_user_mode(event, event.gs_base, event.kernel_gs_base)
+
+    def _left_user_mode(self, event: Event, gs_base: int, kernel_gs_base: int) -> None:
+        cpu = event.cpu
+        self._swaps[cpu] = {}
+        if kernel_gs_base == self.view.percpu_base(cpu):
+            self._user[cpu] = gs_base
+        elif cpu in self._user:
+            self.violated(event, f"user mode ran with KERNEL_GS_BASE {self._words(cpu, kernel_gs_base)}")
+
+    # --- changes in the kernel --------------------------------------------------------------------------------------
+    def _swapped(self, event: GsSwapped) -> None:
+        cpu = event.cpu
+        user = self._user.get(cpu)
+        if user is None:
+            return
+        percpu = self.view.percpu_base(cpu)
+        bases = (event.gs_base, event.kernel_gs_base)
+        if self.view.symbol(event.ip).partition("+")[0] in _LOADS_USER_GS:
+            if event.kernel_gs_base == percpu:
+                self._user[cpu] = event.gs_base
+            return
+        entry = self.chain.top(cpu)
+        done = self._count_swap(cpu, entry)
+        if bases not in ((user, percpu), (percpu, user)):
+            self.violated(
+                event,
+                f"SWAPGS exchanges GS_BASE {self._words(cpu, bases[0])} with KERNEL_GS_BASE "
+                f"{self._words(cpu, bases[1])}; they must be the user's base {user:#x} and this CPU's {percpu:#x}",
+            )
+        elif entry is not None and _gs(entry) == percpu != user:
+            self.violated(event, "SWAPGS to the user's base in an entry that interrupted the kernel after its SWAPGS")
+        elif entry is not None and done > 2:
+            self.violated(event, f"SWAPGS number {done} of one entry: one in and one out are due")
+
+    def _count_swap(self, cpu: int, entry: Entry | None) -> int:
+        if entry is None:
+            return 0
+        counts = self._swaps.get(cpu, {})
+        done = counts.get(entry.serial, 0) + 1
+        self._swaps[cpu] = {**counts, entry.serial: done}
+        return done
+
+    def _msr_written(self, event: MsrWritten) -> None:
+        if event.number not in (Msr.GS_BASE, Msr.KERNEL_GS_BASE):
+            return
+        cpu, percpu = event.cpu, self.view.percpu_base(event.cpu)
+        core = self.view.core(cpu).cpu
+        booting = cpu not in self._user
+        if event.number == Msr.GS_BASE:
+            if booting and event.value == percpu:
+                self._user[cpu] = core.kernel_gs_base
+            elif not booting and event.value != percpu:
+                self.violated(event, f"the kernel writes {self._words(cpu, event.value)} to GS_BASE")
+        elif not booting:
+            if core.gs_base == percpu:
+                self._user[cpu] = event.value
+            elif event.value != percpu:
+                self.violated(event, f"with the user's GS live, {event.value:#x} is written to KERNEL_GS_BASE")
+
+    def _c_called(self, event: CCalled) -> None:
+        cpu, percpu = event.cpu, self.view.percpu_base(event.cpu)
+        user = self._user.get(cpu)
+        if user is None:
+            if percpu and event.gs_base == percpu != event.kernel_gs_base:
+                self._user[cpu] = event.kernel_gs_base
+            return
+        if event.gs_base != percpu:
+            self.violated_by_call(
+                event,
+                f"C function {event.name} is called with GS_BASE {self._words(cpu, event.gs_base)}, "
+                f"not with this CPU's per-CPU base {percpu:#x}",
+            )
+            return
+        expected = self._kernel_gs_base_in_c(cpu, user)
+        if event.kernel_gs_base != expected:
+            self.violated_by_call(
+                event,
+                f"C function {event.name} is called with KERNEL_GS_BASE {self._words(cpu, event.kernel_gs_base)}, "
+                f"not with {self._words(cpu, expected)}",
+            )
+
+    def _kernel_gs_base_in_c(self, cpu: int, user: int) -> int:
+        """The user's base; but a paranoid handler that replaced GS_BASE leaves KERNEL_GS_BASE as it was."""
+        entry = self.chain.top(cpu)
+        if entry is None or entry.from_user or self._swaps.get(cpu, {}).get(entry.serial):
+            return user
+        return entry.event.kernel_gs_base
+
+    # --- back -------------------------------------------------------------------------------------------------------
+    def _returned(self, event: Returned) -> None:
+        cpu = event.cpu
+        user = self._user.get(cpu)
+        back = self.chain.last_return(cpu)
+        if user is not None:
+            if back.how is Closing.USER:
+                self._check_return(event, (user, self.view.percpu_base(cpu)), "user mode", back.entry)
+            elif back.entry is not None:
+                bases = (_gs(back.entry), back.entry.event.kernel_gs_base)
+                to = f"the code that it interrupted ({self.view.where(back.entry.frame.ip)})"
+                self._check_return(event, bases, to, None if back.how is Closing.REPEAT else back.entry)
+        if back.how is Closing.USER:
+            self._swaps[cpu] = {}
+        elif back.entry is not None and self._swaps.get(cpu):
+            # A repeated NMI handler starts again from the interrupted state.
+            self._swaps[cpu] = {s: n for s, n in self._swaps[cpu].items() if s != back.entry.serial}
+
+    def _check_return(self, event: Returned, bases: tuple[int, int], to: str, ended: Entry | None) -> None:
+        cpu = event.cpu
+        wrong = [
+            f"{register} {self._words(cpu, value)} instead of {self._words(cpu, expected)}"
+            for register, value, expected in (
+                ("GS_BASE", event.gs_base, bases[0]),
+                ("KERNEL_GS_BASE", event.kernel_gs_base, bases[1]),
+            )
+            if value != expected
+        ]
+        if wrong:
+            self.violated(event, f"{event.by.upper()} to {to} with {' and '.join(wrong)}", ended=ended)
+
+    def _words(self, cpu: int, base: int) -> str:
+        if base == self.view.percpu_base(cpu):
+            return f"{base:#x} (this CPU's per-CPU base)"
+        return f"{base:#x} (the user's base)" if base == self._user.get(cpu) else f"{base:#x}"
+
+
+def _gs(entry: Entry) -> int:
+    return entry.event.gs_base

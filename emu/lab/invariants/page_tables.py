@@ -1,0 +1,38 @@
+"""Page tables: user mode runs on the user's tables, C on the kernel's, interrupted code gets its own back."""
+
+from __future__ import annotations
+
+from emu.events import CCalled, Returned
+from emu.lab.chain import Closing, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+
+
+class PageTables(Invariant):
+    """CR3 is what it must be. Judges nothing in an image without page-table isolation."""
+
+    name = "page tables"
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        if view.isolated:
+            self.handlers = {CCalled: self._c_called, Returned: self._returned}
+
+    def _c_called(self, event: CCalled) -> None:
+        if self.view.user_cr3(event.cr3):
+            message = f"C function {event.name} is called with the user's page tables, CR3 {event.cr3:#x}"
+            self.violated_by_call(event, message)
+
+    def _returned(self, event: Returned) -> None:
+        back = self.chain.last_return(event.cpu)
+        if back.how is Closing.USER:
+            if self.view.kernel_cr3(event.cr3):
+                self.violated(
+                    event, f"{event.by.upper()} to user mode with the kernel's page tables, CR3 {event.cr3:#x}",
+                    ended=back.entry,
+                )  # fmt: skip
+        elif back.entry is not None and event.cr3 != back.entry.cr3:
+            self.violated(
+                event, f"{event.by.upper()} to kernel code with CR3 {event.cr3:#x}; it was interrupted "
+                f"with {back.entry.cr3:#x}", ended=None if back.how is Closing.REPEAT else back.entry,
+            )  # fmt: skip

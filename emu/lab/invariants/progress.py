@@ -1,0 +1,42 @@
+"""Progress: no double or triple fault, no oops, no endless loop, unless the scenario expects one."""
+
+from __future__ import annotations
+
+from emu.events import DoubleFault
+from emu.lab.chain import EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+from emu.machine.core import End, EndKind
+
+DOUBLE_FAULT = "double-fault"
+_ENDS = {
+    EndKind.SHUTDOWN: ("triple-fault", "the CPU shut down"),
+    EndKind.CRASHED: ("oops", "the kernel gave up"),
+    EndKind.LIMIT: ("budget", "the instruction budget is used up: an endless loop, or too small a budget"),
+    EndKind.HALTED: ("halt", "the CPU halted for ever"),
+}
+ENDINGS = frozenset({DOUBLE_FAULT, *(name for name, _ in _ENDS.values())})
+"""What a scenario can expect: the names for `allowed`."""
+
+
+class Progress(Invariant):
+    """The run ends because the program does."""
+
+    name = "progress"
+
+    def __init__(
+        self, view: View, chain: EntryChain, reproduce: str = "", allowed: frozenset[str] = frozenset()
+    ) -> None:
+        super().__init__(view, chain, reproduce)
+        self._allowed = allowed
+        if DOUBLE_FAULT not in allowed:
+            self.handlers = {DoubleFault: self._double_fault}
+
+    def _double_fault(self, event: DoubleFault) -> None:
+        self.violated(event, f"double fault: vector {event.second} while vector {event.first} was being delivered")
+
+    def finish(self, end: End) -> None:
+        """Judge how the run ended."""
+        name, words = _ENDS.get(end.kind, ("", ""))
+        if name and name not in self._allowed:
+            self.violated_at_end(end, f"{words}: {end.text}" if end.text else words, 0)

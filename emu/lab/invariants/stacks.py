@@ -1,0 +1,120 @@
+"""Stacks: C code runs on a live stack of its own CPU, no IST frame is lost, all is balanced at the way out."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+from emu.events import CCalled, Delivered, Returned
+from emu.lab.chain import Closing, Entry, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import KERNEL_HALF, StackRange, View
+from kernel_stubs.abi import TASK_SIZE_MAX, PtRegs
+
+_FRAME = struct.Struct("<5Q")
+_PT_REGS_SIZE = ctypes.sizeof(PtRegs)
+TRAMPOLINE = "entry"
+
+
+class Stacks(Invariant):
+    """RSP is where it belongs."""
+
+    name = "stacks"
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        self.handlers = {CCalled: self._c_called, Delivered: self._delivered, Returned: self._returned}
+
+    # --- in C -------------------------------------------------------------------------------------------------------
+    def _c_called(self, event: CCalled) -> None:
+        if event.cpl or not self.view.stacks(event.cpu):
+            return
+        stack = self.view.stack_at(event.cpu, event.sp + 8)
+        if stack is None:
+            self.violated_by_call(
+                event, f"C function {event.name} runs with RSP {event.sp:#x}, {self._no_stack(event.cpu, event.sp)}"
+            )
+        elif stack.name == TRAMPOLINE:
+            self.violated_by_call(event, f"C function {event.name} runs on the entry trampoline stack")
+        elif event.sp % 8:
+            self.violated_by_call(event, f"C function {event.name} runs with the misaligned RSP {event.sp:#x}")
+        else:
+            number, entries = ist_number(stack.name), self.chain.stack(event.cpu)
+            if number and entries and all(entry.ist != number for entry in entries):
+                message = f"C function {event.name} runs on the {stack.name} stack, which is not in use"
+                self.violated_by_call(event, message)
+            elif entries and entries[-1].from_user and event.args and self.view.takes_pt_regs(event.name):
+                self._check_user_regs(event, entries[-1])
+
+    def _no_stack(self, cpu: int, sp: int) -> str:
+        if sp <= TASK_SIZE_MAX:
+            return "in the user's memory"
+        above = min((s for s in self.view.stacks(cpu) if s.low >= sp), key=lambda s: s.low, default=None)
+        if above is not None and above.low - sp <= 0x1000:
+            return f"in the guard page below the {above.name} stack"
+        return "on no stack of this CPU"
+
+    def _check_user_regs(self, event: CCalled, entry: Entry) -> None:
+        """pt_regs of user mode end where their stack ends: nothing of an earlier entry lies above them."""
+        end = event.args[0] + _PT_REGS_SIZE
+        if end != self.view.top_of_stack(event.cpu) and not self._is_ist_top(event.cpu, entry.ist, end):
+            self.violated_by_call(
+                event, f"C function {event.name} gets the pt_regs of user mode at {event.args[0]:#x}, "
+                f"which do not end at the top of the task stack ({self.view.top_of_stack(event.cpu):#x})",
+            )  # fmt: skip
+
+    # --- deliveries -------------------------------------------------------------------------------------------------
+    def _delivered(self, event: Delivered) -> None:
+        if not event.ist:
+            if not event.frame.cs & 3 and not event.frame_at & KERNEL_HALF:
+                message = f"the frame of an event in kernel mode was pushed to user memory, {event.frame_at:#x}"
+                self.violated(event, message)
+            return
+        for entry in self.chain.stack(event.cpu)[:-1]:
+            before = entry.event
+            if entry.ist == event.ist and isinstance(before, Delivered) and abs(before.frame_at - event.frame_at) < 40:
+                self._check_copied(event, entry)
+
+    def _check_copied(self, event: Delivered, entry: Entry) -> None:
+        """The new frame lies over that of `entry`, which must have been copied to another place before."""
+        was = entry.frame
+        words = _FRAME.pack(was.ip, was.cs, was.flags, was.sp, was.ss)
+        for stack in self.view.stacks(event.cpu):
+            content = self.view.read_kernel(stack.low, stack.high - stack.low)
+            if content is not None and words in content:
+                return
+        self.violated(
+            event,
+            f"IST {event.ist} is entered again at its top while it is in use: the frame of "
+            f"{self.chain.words(entry)} is overwritten, and there is no copy of it",
+        )
+
+    # --- the way out ------------------------------------------------------------------------------------------------
+    def _returned(self, event: Returned) -> None:
+        back = self.chain.last_return(event.cpu)
+        if back.how is not Closing.USER or not self.view.stacks(event.cpu):
+            return
+        end = event.frame_at + _FRAME.size
+        if event.frame_at and end != self.view.tss_sp0(event.cpu):
+            ist = back.entry.ist if back.entry is not None else 0
+            if not self._is_ist_top(event.cpu, ist, end):
+                self.violated(
+                    event,
+                    f"{event.by.upper()} to user mode from the frame at {event.frame_at:#x}, "
+                    f"which does not end at the top of the entry stack ({self.view.tss_sp0(event.cpu):#x})",
+                    ended=back.entry,
+                )
+        if self.view.percpu_word(event.cpu, "hardirq_stack_inuse"):
+            self.violated(event, "return to user mode with the hard-IRQ stack marked as in use", ended=back.entry)
+
+    def _is_ist_top(self, cpu: int, ist: int, end: int) -> bool:
+        return bool(ist) and any(s.high == end and ist_number(s.name) == ist for s in self._ist_stacks(cpu))
+
+    def _ist_stacks(self, cpu: int) -> list[StackRange]:
+        return [stack for stack in self.view.stacks(cpu) if ist_number(stack.name)]
+
+
+def ist_number(stack_name: str) -> int:
+    """2 for `IST2 NMI`; 0 for a stack that is no IST stack."""
+    digits = stack_name[3:4]
+    return int(digits) if stack_name.startswith("IST") and digits.isdigit() else 0

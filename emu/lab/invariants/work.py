@@ -1,0 +1,41 @@
+"""Work: nothing that must be done before user mode runs is left when C has had its last word."""
+
+from __future__ import annotations
+
+from emu.events import CReturned, Returned, SystemCall
+from emu.lab.chain import Closing, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+from kernel_stubs.abi import EXIT_TO_USER_MODE_WORK, Tif
+
+
+class Work(Invariant):
+    """Looks at the thread flags when C returns, not at the IRETQ: what is raised in between comes with an interrupt.
+
+    Entries through an IST are exempt: an NMI has no work loop.
+    """
+
+    name = "work"
+    STATE = ("_flags",)
+    _flags: dict[int, int]
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        self.handlers = {SystemCall: self._forget, CReturned: self._c_returned, Returned: self._returned}
+
+    def _forget(self, event: SystemCall) -> None:
+        self._flags[event.cpu] = 0
+
+    def _c_returned(self, event: CReturned) -> None:
+        entry = self.chain.top(event.cpu)
+        if entry is not None and entry.from_user and self.view.takes_pt_regs(event.name):
+            self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_TO_USER_MODE_WORK
+
+    def _returned(self, event: Returned) -> None:
+        back = self.chain.last_return(event.cpu)
+        if back.how is not Closing.USER:
+            return
+        left = self._flags.pop(event.cpu, 0)
+        if left and back.entry is not None and back.entry.from_user:
+            names = ", ".join(str(flag.name) for flag in Tif if left & flag)
+            self.violated(event, f"{event.by.upper()} to user mode with work left: {names}", ended=back.entry)

@@ -1,0 +1,347 @@
+"""What observers may see of a running system: names for addresses, stacks, registers at rest. It is read only."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from bisect import bisect_right
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import PurePath
+from typing import Protocol
+
+from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
+
+from asm import Image
+from emu.arch import Cr4, Vector
+from emu.events import EventType
+from emu.machine.core import Core
+from emu.machine.machine import Machine
+from emu.machine.paging import PageFaultError
+from emu.machine.registers import CS, REGISTER_NAMES, SS
+from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct
+from kernel_stubs.binding import registered
+from kernel_stubs.context import Kernel, KernelOops, percpu_address
+
+KERNEL_HALF = 1 << 63
+_FARTHEST_USER_SYMBOL = 0x10000
+"""A user address farther behind a symbol than this is not named after it: its size is unknown."""
+_REGISTER_BYTES = 16 * 8
+_PT_REGS = struct.Struct(f"<{ctypes.sizeof(PtRegs) // 8}Q")
+_LONGEST_INSTRUCTION = 15
+_STACK_WRITERS = ("mov", "lea", "xchg", "pop", "cmov")
+_GS_WRITERS = frozenset({"swapgs", "wrgsbase", "wrmsr"})
+_ALWAYS_MOVE = _GS_WRITERS | {"leave", "leaveq", "iretq", "sysretq"}
+
+
+class StackRange(Protocol):
+    """A stack of one CPU (kernel_stubs.boot.StackRange)."""
+
+    @property
+    def name(self) -> str:
+        """task, entry, irq, or IST and its number and use."""
+
+    @property
+    def low(self) -> int:
+        """Lowest address."""
+
+    @property
+    def high(self) -> int:
+        """The address behind it, where RSP is while it is empty."""
+
+
+class Booted(Protocol):
+    """What a View needs of a system (kernel_stubs.boot.System)."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel's frozen setting."""
+
+    @property
+    def machine(self) -> Machine:
+        """The computer."""
+
+
+class View:
+    """The read-only face of one system. Answers that cannot change are computed once."""
+
+    def __init__(
+        self, system: Booted, user_image: Image | None = None, user_symbols: Mapping[str, int] | None = None
+    ) -> None:
+        self._kernel = system.kernel
+        self._machine = system.machine
+        self.image = system.kernel.image
+        self.user_image = user_image
+        ordered = sorted((address, name) for name, address in (user_symbols or {}).items())
+        self._user_addresses = [address for address, _ in ordered]
+        self._user_names = [name for _, name in ordered]
+        self._code: dict[int, str] = {}
+        self._wheres: dict[int, str] = {}
+        self._takes: dict[str, bool] = {}
+        self._percpu: dict[int, int] = {}
+        self._tops: dict[int, int] = {}
+        self._stacks: dict[int, tuple[int, tuple[StackRange, ...]]] = {}
+        stub = self.image.symbols.get
+        self._stub_slots = (stub("__c_stubs_start", 0), stub("__c_stubs_end", 0))
+
+    # --- names ------------------------------------------------------------------------------------------------------
+    def symbol(self, address: int) -> str:
+        """`name+0x3`; plain hexadecimal if nothing is known there."""
+        if self.image.segment_at(address) is not None:
+            return self.image.symbolize(address)
+        if self.user_image is not None and self.user_image.segment_at(address) is not None:
+            return self.user_image.symbolize(address)
+        at = bisect_right(self._user_addresses, address) - 1
+        if at >= 0 and address - self._user_addresses[at] < _FARTHEST_USER_SYMBOL:
+            offset = address - self._user_addresses[at]
+            return self._user_names[at] + (f"+{offset:#x}" if offset else "")
+        return f"{address:#x}"
+
+    def where(self, address: int) -> str:
+        """`entry_SYSCALL_64+0x3 (entry_64.S:41)`."""
+        found = self._wheres.get(address)
+        if found is None:
+            image = self._image_of(address)
+            statement = None if image is None else image.line_at(address)
+            found = self.symbol(address)
+            if statement is not None:
+                found += f" ({PurePath(statement.position.file).name}:{statement.position.line})"
+            self._wheres[address] = found
+        return found
+
+    def disassemble(self, address: int) -> str:
+        """The instruction at an address in AT&T syntax, from an image or else from the guest's memory."""
+        found = self._code.get(address)
+        if found is None:
+            found = self._code[address] = self._disassemble(address)
+        return found
+
+    def _image_of(self, address: int) -> Image | None:
+        for image in (self.image, self.user_image):
+            if image is not None and image.segment_at(address) is not None:
+                return image
+        return None
+
+    def _disassemble(self, address: int) -> str:
+        image = self._image_of(address)
+        instruction = None if image is None else image.instruction_at(address)
+        if instruction is not None:
+            return str(instruction)
+        code = self.read(0, address, _LONGEST_INSTRUCTION)
+        for _, _, mnemonic, operands in self._capstone.disasm_lite(code, address, 1):
+            return f"{mnemonic} {operands}".rstrip()
+        return "(bad)"
+
+    @cached_property
+    def _capstone(self) -> Cs:
+        engine = Cs(CS_ARCH_X86, CS_MODE_64)
+        engine.syntax = CS_OPT_SYNTAX_ATT
+        return engine
+
+    def call_site(self, return_to: int) -> int | None:
+        """Address of the CALL that returns to `return_to`."""
+        for size in (5, 2, 3, 6, 7):
+            instruction = self.image.instruction_at(return_to - size)
+            if instruction is not None and instruction.size == size and instruction.mnemonic.startswith("call"):
+                return instruction.address
+        return None
+
+    def in_c(self, address: int) -> bool:
+        """Whether an address lies in a stub slot, where C functions run."""
+        low, high = self._stub_slots
+        return low <= address < high
+
+    def takes_pt_regs(self, name: str) -> bool:
+        """Whether a C function's first argument is a pointer to pt_regs."""
+        known = self._takes.get(name)
+        if known is None:
+            function = registered().get(name)
+            known = self._takes[name] = function is not None and function.parameters[:1] == (PtRegs,)
+        return known
+
+    @cached_property
+    def moves(self) -> frozenset[int]:
+        """Where to sample RSP and GS_BASE again: kernel instructions that may change the stack or the GS base."""
+        images = [image for image in (self.image, self.user_image) if image is not None]
+        return frozenset(i.address for image in images for i in image.instructions() if _moves(i.mnemonic, i.operands))
+
+    @cached_property
+    def isolated(self) -> bool:
+        """Whether the image is built for page-table isolation: it keeps the code that user tables map apart."""
+        return "__entry_text_start" in self.image.symbols
+
+    # --- what belongs to whom ---------------------------------------------------------------------------------------
+    def cpl_of(self, address: int) -> int:
+        """Privilege level of the code at an address: the kernel has the upper half."""
+        return 0 if address & KERNEL_HALF else 3
+
+    def percpu_base(self, cpu: int) -> int:
+        """Linear address of a CPU's per-CPU area; 0 before boot code has filled in `__per_cpu_offset`."""
+        base = self._percpu.get(cpu)
+        if base is None:
+            base = percpu_address(self._kernel, cpu)
+            if base:
+                self._percpu[cpu] = base
+        return base
+
+    def gs_owner(self, cpu: int, gs_base: int) -> str:
+        """`kernel` if GS_BASE is this CPU's per-CPU base, else `user`."""
+        return "kernel" if gs_base == self.percpu_base(cpu) else "user"
+
+    def kernel_cr3(self, cr3: int) -> bool:
+        """Whether CR3 holds a kernel page table."""
+        return not cr3 & PTI_USER_PGTABLE
+
+    def user_cr3(self, cr3: int) -> bool:
+        """Whether CR3 holds the page table of user mode."""
+        return bool(cr3 & PTI_USER_PGTABLE)
+
+    # --- stacks -----------------------------------------------------------------------------------------------------
+    def top_of_stack(self, cpu: int) -> int:
+        """End of the current task's stack."""
+        at = self._tops.get(cpu)
+        if at is None:
+            base = self.percpu_base(cpu)
+            if not base:
+                return 0
+            at = self._tops[cpu] = self._kernel.physical(base + PerCpu.offset("top_of_stack"))
+        return self._kernel.memory.read_u64(at)
+
+    def stacks(self, cpu: int) -> tuple[StackRange, ...]:
+        """The stacks that this CPU may be on now."""
+        top = self.top_of_stack(cpu)
+        known = self._stacks.get(cpu)
+        if known is None or known[0] != top:
+            known = self._stacks[cpu] = (top, self._read_stacks(cpu) if top else ())
+        return known[1]
+
+    def _read_stacks(self, cpu: int) -> tuple[StackRange, ...]:
+        from kernel_stubs.boot import stacks  # the C side is imported only when a kernel has booted
+
+        return tuple(stacks(self._kernel, cpu))
+
+    def stack_at(self, cpu: int, sp: int) -> StackRange | None:
+        """The stack that RSP lies on."""
+        for stack in self.stacks(cpu):
+            if stack.low < sp <= stack.high:
+                return stack
+        return None
+
+    def stack_name(self, cpu: int, sp: int) -> str:
+        """`task`, `entry`, `irq`, `IST2 NMI`, `user`, or `?`."""
+        stack = self.stack_at(cpu, sp)
+        if stack is not None:
+            return stack.name
+        return "user" if sp <= TASK_SIZE_MAX else "?"
+
+    # --- state at rest ----------------------------------------------------------------------------------------------
+    def core(self, cpu: int) -> Core:
+        """The processor; for reading only."""
+        return self._machine.cores[cpu]
+
+    def raw_registers(self, cpu: int) -> bytes:
+        """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 as they lie in memory."""
+        return ctypes.string_at(ctypes.addressof(self._machine.cores[cpu].cpu.state.regs), _REGISTER_BYTES)
+
+    def cr2(self, cpu: int) -> int:
+        """CR2."""
+        return int(self._machine.cores[cpu].cpu.state.cr[2])
+
+    def cr3(self, cpu: int) -> int:
+        """CR3."""
+        return int(self._machine.cores[cpu].cpu.state.cr[3])
+
+    def interrupts_enabled(self, cpu: int) -> bool:
+        """RFLAGS.IF."""
+        return self._machine.cores[cpu].cpu.interrupts_enabled
+
+    def smap(self, cpu: int) -> bool:
+        """Whether CR4.SMAP is set: only then RFLAGS.AC matters in the kernel."""
+        return bool(int(self._machine.cores[cpu].cpu.state.cr[4]) & Cr4.SMAP)
+
+    def user_gs_base(self, cpu: int) -> int | None:
+        """GS_BASE if user mode is running, else None."""
+        state = self._machine.cores[cpu].cpu
+        return state.gs_base if state.cpl == 3 else None
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        """All registers that a report shows, by name."""
+        core = self._machine.cores[cpu].cpu
+        table = {name: core.register(number) for number, name in enumerate(REGISTER_NAMES)}
+        table |= {"rip": core.ip, "rflags": core.flags, "cs": core.selector(CS), "ss": core.selector(SS)}
+        return table | {
+            "gs_base": core.gs_base, "kernel_gs_base": core.kernel_gs_base, "cr2": core.cr2, "cr3": core.cr3,
+        }  # fmt: skip
+
+    def work_flags(self, cpu: int) -> int:
+        """thread_info.flags of the current task."""
+        base = self.percpu_base(cpu)
+        if not base:
+            return 0
+        memory, physical = self._kernel.memory, self._kernel.physical
+        task = memory.read_u64(physical(base + PerCpu.offset("current_task")))
+        return memory.read_u64(physical(task + TaskStruct.offset("thread_info"))) if task else 0
+
+    def percpu_word(self, cpu: int, field: str) -> int:
+        """A quadword of the per-CPU area."""
+        base = self.percpu_base(cpu)
+        return self._kernel.memory.read_u64(self._kernel.physical(base + PerCpu.offset(field))) if base else 0
+
+    def tss_sp0(self, cpu: int) -> int:
+        """TSS.sp0, where an entry from user mode starts to push."""
+        base = self.percpu_base(cpu)
+        at = self._kernel.physical(base + PerCpu.offset("tss"))
+        return int.from_bytes(self._kernel.memory.read(at + 4, 8), "little")
+
+    def pt_regs(self, address: int) -> tuple[int, ...] | None:
+        """The words of a pt_regs in kernel memory, from r15 to ss; None if it is not there."""
+        raw = self.read_kernel(address, _PT_REGS.size)
+        return _PT_REGS.unpack(raw) if raw is not None else None
+
+    def read_kernel(self, address: int, size: int) -> bytes | None:
+        """Bytes at a kernel linear address, whatever CR3 holds; None if any is not mapped."""
+        pieces = []
+        try:
+            while size:
+                length = min(size, 0x1000 - (address & 0xFFF))
+                pieces.append(self._kernel.memory.read(self._kernel.physical(address), length))
+                address, size = address + length, size - length
+        except KernelOops:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read(self, cpu: int, address: int, size: int) -> bytes:
+        """Up to `size` bytes through the CPU's current page tables; shorter where they end."""
+        linear = self._machine.cores[cpu].linear
+        for length in (size, 0x1000 - address % 0x1000):
+            try:
+                return linear.read(address, min(size, length))
+            except PageFaultError:
+                continue
+        return b""
+
+
+def _moves(mnemonic: str, operands: str) -> bool:
+    if mnemonic in _ALWAYS_MOVE:
+        return True
+    if mnemonic.startswith("mov") and operands.endswith("%gs"):
+        return True
+    if not mnemonic.startswith(_STACK_WRITERS):
+        return False
+    return operands.endswith(", %rsp") or operands == "%rsp" or (mnemonic == "xchgq" and operands.startswith("%rsp,"))
+
+
+_EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
+_EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"
+_EXCEPTIONS[Vector.SPURIOUS.value] = "vector 15"
+
+
+def vector_name(vector: int, kind: EventType) -> str:
+    """`#PF`, `NMI`, `interrupt 0x30`, `INT 0x80`."""
+    if vector == Vector.NMI and kind is EventType.NMI:
+        return "NMI"
+    if kind is EventType.EXTINT:
+        return f"interrupt {vector:#x}"
+    if kind is EventType.SWINT:
+        return f"INT {vector:#x}"
+    return _EXCEPTIONS.get(vector, f"vector {vector:#x}")
