@@ -19,11 +19,9 @@ SYNTAX = ".att_syntax prefix\n"
 MAX_INSTRUCTION = 15
 CACHE_LIMIT = 200_000
 BAD_OPERANDS = "no instruction with these operands"
-# Names that are mostly written with a suffix, so that it is offered when a name is wrong.
-SUFFIXED = frozenset(
-    "mov add sub and or xor cmp test push pop lea inc dec neg not xchg sbb adc shl shr sar movs stos iret sysret lret"
-    " cmpxchg xadd bt bts btr imul mul div".split()
-)
+# Names that error messages offer with a suffix, and names that take one although they end in what could be one.
+USUAL = ("mov", "add", "and", "or", "xor", "cmp", "test", "push", "pop", "lea", "inc", "dec", "bts", "btr", "xchg")
+SUFFIXED = ("sub", "sbb", "shl", "sal", "rol", "rcl", "mul", "imul")
 
 # Prefixes in the order in which gas writes them: segment, address size, operand size, repeat, lock.
 PREFIX_ORDER = {
@@ -131,24 +129,25 @@ def _encode_one(text: str) -> bytes | Problem:
         return codes[0]
     output = _run(text + "\n")
     if isinstance(output, Problem):
-        return _explain(text, str(output))
+        return _explain(text)
     return Problem(BAD_OPERANDS)
 
 
-def _explain(text: str, message: str) -> Problem:
-    """What is wrong with an instruction, from Keystone's message (which calls some wrong operands a wrong name)."""
+def _explain(text: str) -> Problem:
+    """What is wrong with an instruction. Found without Keystone, which takes some wrong operands for a wrong name."""
     name = text.split(" ")[0]
-    if "MNEMONICFAIL" in message and name not in mnemonics() and name[:-1] not in mnemonics():
-        return Problem(f"unknown instruction {name}{did_you_mean(near_names(name, mnemonics()))}")
-    return Problem(BAD_OPERANDS)
+    names = mnemonics()
+    stem = name[:-1] if name[-1] in "bwlq" else name
+    if name in names or (stem in names and stem[-1] not in "bwlq") or stem in SUFFIXED:
+        return Problem(BAD_OPERANDS)
+    return Problem(f"unknown instruction {name}{did_you_mean(near_names(name, names))}")
 
 
 @lru_cache(maxsize=1)
 def mnemonics() -> frozenset[str]:
-    """The instruction names that Capstone knows, most of them without suffix; for error messages only."""
+    """The instruction names that Capstone knows, the usual ones also with suffix; for error messages only."""
     from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
     decoder = Cs(CS_ARCH_X86, CS_MODE_64)
     names = (decoder.insn_name(number) for number in range(1, 2000))
-    plain = {name for name in names if name}
-    return frozenset(plain | {name + suffix for name in plain & SUFFIXED for suffix in "bwlq"})
+    return frozenset(name for name in names if name) | {name + suffix for name in USUAL for suffix in "bwlq"}

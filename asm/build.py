@@ -15,6 +15,7 @@ from asm.preprocess import Preprocessor
 from asm.relax import Relaxer
 from asm.source import Library, read_source
 from asm.unit import Fixup, TooManyErrors, Unit
+from asm.values import Values
 
 MASK = (1 << 64) - 1
 
@@ -110,18 +111,19 @@ def _link(unit: Unit, base: int, entry: str | None, last: Position) -> Image:
             place = section.records[0].place if section.records else None
             position = place.line.position if place else last
             unit.diagnostics.append(Diagnostic(position, message, place.sites if place else ()))
-    Relaxer(unit.resolve, unit.report).run(sections)
+    values = Values(unit)
+    Relaxer(values.offset, unit.report).run(sections)
     place_sections(sections, signed64(base))
     contents = {id(frag): bytearray() for section in sections for frag in section.frags}
     for section in sections:
         for frag in section.frags:
-            contents[id(frag)] = _contents(unit, frag)
+            contents[id(frag)] = _contents(unit, values, frag)
     for fixup in unit.fixups:
         try:
-            _apply(unit, fixup, contents[id(fixup.frag)])
+            _apply(values, fixup, contents[id(fixup.frag)])
         except Problem as problem:
             unit.report(fixup.place, str(problem))
-    symbols = _symbols(unit, last)
+    symbols = _symbols(unit, values, last)
     start = _entry(unit, symbols, entry, last)
     if unit.diagnostics:
         raise AssemblyError(unit.diagnostics)
@@ -151,7 +153,7 @@ def _report_bad_instructions(unit: Unit) -> None:
                     unit.report(record.place, str(problem))
 
 
-def _contents(unit: Unit, frag: Frag) -> bytearray:
+def _contents(unit: Unit, values: Values, frag: Frag) -> bytearray:
     """The bytes of a fragment, with fields still open."""
     data = bytearray()
     for item in frag.items:
@@ -171,12 +173,12 @@ def _contents(unit: Unit, frag: Frag) -> bytearray:
         return data + bytes([tail.fill]) * frag.width
     if isinstance(tail, Space):
         return data + tail.fill * (frag.width // len(tail.fill))
-    return data + _branch(unit, frag, tail, place)
+    return data + _branch(unit, values, frag, tail, place)
 
 
-def _branch(unit: Unit, frag: Frag, branch: Branch, place: Place) -> bytes:
+def _branch(unit: Unit, values: Values, frag: Frag, branch: Branch, place: Place) -> bytes:
     try:
-        target = unit.final(branch.target)[0]
+        target = values.final(branch.target)[0]
     except Problem as problem:
         unit.report(place, str(problem))
         target = 0
@@ -197,12 +199,12 @@ def _field(value: int, size: int, signed: bool, what: str) -> bytes:
     return (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
-def _apply(unit: Unit, fixup: Fixup, data: bytearray) -> None:
+def _apply(values: Values, fixup: Fixup, data: bytearray) -> None:
     """Fill in one field."""
     start, end = fixup.frag.offset(fixup.index), fixup.frag.offset(fixup.index + 1)
     if start == end:
         return  # an instruction with an error of its own
-    value, weight = unit.final(fixup.value)
+    value, weight = values.final(fixup.value)
     if weight not in (0, 1):
         raise Problem("the expression is not a number, an address or a difference of addresses")
     if fixup.kind == "data":
@@ -237,7 +239,7 @@ def _value_field(value: int, weight: int, size: int, signed: bool) -> bytes:
     return _field(value, size, signed, f"{value:#x}")
 
 
-def _symbols(unit: Unit, last: Position) -> dict[str, int]:
+def _symbols(unit: Unit, values: Values, last: Position) -> dict[str, int]:
     """The named labels, and aliases of labels, in order of definition."""
     symbols: dict[str, int] = {}
     for symbol in unit.order:
@@ -246,7 +248,7 @@ def _symbols(unit: Unit, last: Position) -> dict[str, int]:
         if symbol.frag is None and isinstance(symbol.value, int):
             continue  # a plain constant, not an address
         try:
-            address, weight = unit.final(Ref(symbol))
+            address, weight = values.final(Ref(symbol))
         except Problem as problem:
             unit.diagnostics.append(Diagnostic(symbol.position or last, str(problem)))
             continue

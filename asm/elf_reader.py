@@ -6,7 +6,7 @@ import io
 import struct
 from typing import Any
 
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.constants import P_FLAGS, SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
@@ -15,6 +15,12 @@ from asm.image import Image, Segment, Statement
 
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS = 0, 0xFF00, 0xFFF1
 STT_SECTION, STT_FILE = 3, 4
+MAX_LINE_TABLE = 4 << 20  # bytes
+# What the library lets through when a file does not keep its own promises.
+MALFORMED = (
+    struct.error, UnicodeDecodeError, KeyError, IndexError, AssertionError, ValueError, TypeError, AttributeError,
+    OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def read_elf(data: bytes) -> Image:
@@ -27,9 +33,9 @@ def read_elf(data: bytes) -> Image:
             raise BadElf(f"an ELF file of type {elf['e_type']}, not an executable or shared object")
         segments = _segments(elf)
         symbols, global_names, externals = _symbols(elf)
-        statements = _statements(elf, segments)
+        statements = _statements(elf)
         entry = int(elf["e_entry"])
-    except (ELFError, struct.error, UnicodeDecodeError, KeyError, IndexError, AssertionError, ValueError) as error:
+    except (ELFError, *MALFORMED) as error:
         if isinstance(error, BadElf):
             raise
         raise BadElf(f"not a readable ELF file: {error or type(error).__name__}") from error
@@ -89,12 +95,35 @@ def _symbols(elf: Any) -> tuple[dict[str, int], set[str], dict[str, int]]:
     return symbols, global_names, externals
 
 
-def _statements(elf: Any, segments: list[Segment]) -> list[Statement]:
-    """What the line table says of each statement; macro calls, text and kinds are not in it. Only for files whose
-    whole debug information is one assembler unit, that is ours: a kernel's would take minutes."""
-    return []
+def _statements(elf: Any) -> list[Statement]:
+    """What the line table says: a statement for each row. Macro calls, text and kinds are not in it. A table of
+    several megabytes (a kernel's would take minutes) is left alone, as is one that cannot be read."""
+    section = elf.get_section_by_name(".debug_line")
+    if section is None or section["sh_size"] > MAX_LINE_TABLE:
+        return []
+    statements: list[Statement] = []
+    try:
+        dwarf = elf.get_dwarf_info()
+        for unit in dwarf.iter_CUs():
+            program = dwarf.line_program_for_CU(unit)
+            if program is not None:
+                statements.extend(_rows(program))
+    except (ELFError, DWARFError, *MALFORMED):
+        return []
+    return statements
 
 
-def position(file: str, line: int) -> Position:
-    """A position of the line table."""
-    return Position(file, line)
+def _rows(program: Any) -> list[Statement]:
+    names = [entry.name.decode(errors="replace") for entry in program["file_entry"]]
+    first = 0 if program["version"] >= 5 else 1
+    statements: list[Statement] = []
+    before: Any = None
+    for entry in program.get_entries():
+        state = entry.state
+        if state is None:
+            continue
+        if before is not None and state.address > before.address:
+            where = Position(names[before.file - first], before.line)
+            statements.append(Statement(before.address, state.address - before.address, where, (), "", "bytes"))
+        before = None if state.end_sequence else state
+    return statements

@@ -24,7 +24,8 @@ RANKS = {
 }  # fmt: skip
 UNARY_RANK = 9
 COMPARISONS = frozenset({"==", "<>", "!=", "<", "<=", ">=", ">"})
-MAX_DEPTH = 60
+MAX_DEPTH = 60  # of parentheses
+MAX_OPERATIONS = 100  # of operations that wait for an address, one inside the other
 
 TOKEN = re.compile(
     r"\s*(?:(?P<local>\d+[bf](?![\w.$]))|(?P<number>\d\w*)|(?P<name>[A-Za-z_.$][\w.$]*)"
@@ -67,7 +68,16 @@ class Op:
 
     op: str
     left: Value
-    right: Value | None = None
+    right: Value | None
+    depth: int
+
+
+def make_op(op: str, left: Value, right: Value | None = None) -> Op:
+    """An Op; Problem when it would be nested too deeply to be evaluated."""
+    depth = 1 + max(operand.depth if isinstance(operand, Op) else 0 for operand in (left, right))
+    if depth > MAX_OPERATIONS:
+        raise Problem("expression nested too deeply")
+    return Op(op, left, right, depth)
 
 
 Value: TypeAlias = int | Ref | Op
@@ -183,7 +193,7 @@ def unary(op: str, value: Value) -> Value:
         return value
     if isinstance(value, int):
         return apply_unary(op, value)
-    return Op(op, value)
+    return make_op(op, value)
 
 
 def apply_unary(op: str, value: int) -> int:
@@ -206,7 +216,7 @@ def binary(op: str, left: Value, right: Value, scope: Scope) -> Value:
         if apart is not None:
             apart += left.addend - right.addend
             return signed64(apart) if op == "-" else apply(op, apart, 0)
-    return Op(op, left, right)
+    return make_op(op, left, right)
 
 
 def apply(op: str, left: int, right: int) -> int:

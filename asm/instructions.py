@@ -60,6 +60,8 @@ def assemble_instruction(unit: Unit, text: str, place: Place) -> None:
     if shape.mnemonic in BRANCHES and len(shape.operands) == 1 and _is_target(shape.operands[0]):
         _branch(unit, shape, place)
         return
+    if shape.mnemonic in BRANCHES and len(shape.operands) == 1 and not shape.operands[0].star:
+        raise Problem(f"an indirect {shape.mnemonic} needs * before its operand")
     if shape.mnemonic.startswith("movabs") and any(_is_target(operand) for operand in shape.operands):
         _move_absolute(unit, shape, place)
         return

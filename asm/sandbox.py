@@ -24,6 +24,7 @@ from asm.source import Library
 
 MEMORY_LIMIT = 512 << 20  # bytes more than the parent has mapped
 MAX_ANSWER = 256 << 20
+LENGTH_SIZE = 8  # bytes of the length before an answer
 REFUSED = Library({}, (), "untrusted text cannot read files")
 
 
@@ -52,9 +53,12 @@ def assemble_untrusted(
         answer = _in_fork(request, timeout)
     else:
         answer = _in_interpreter(request, timeout)
-    if isinstance(answer, str):
-        raise AssemblyError([Diagnostic(Position(name, first_line), f"the assembler {answer}")])
-    return _decode(answer)
+    if not isinstance(answer, str):
+        try:
+            return _decode(answer)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            answer = "died"  # and left nonsense behind
+    raise AssemblyError([Diagnostic(Position(name, first_line), f"the assembler {answer}")])
 
 
 def _work(request: Mapping[str, Any]) -> bytes:
@@ -105,46 +109,40 @@ def _in_fork(request: Mapping[str, Any], timeout: float) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)  # forking a process with threads: see above
         child = os.fork()
     if child == 0:
-        status = 1
         try:
-            os.close(reader)
             answer = _work(request)
-            view = memoryview(answer)
+            view = memoryview(len(answer).to_bytes(LENGTH_SIZE, "little") + answer)
             while view:
                 view = view[os.write(writer, view) :]
-            status = 0
         finally:
-            os._exit(status)
+            os._exit(0)
     os.close(writer)
     try:
-        data = _read(reader, time.monotonic() + timeout)
+        return _read(reader, time.monotonic() + timeout)
     finally:
         os.close(reader)
-        if data_missing := os.waitpid(child, os.WNOHANG)[0] == 0:
-            _kill(child, data_missing)
-    return data
-
-
-def _kill(child: int, _running: bool) -> None:
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+        os.kill(child, signal.SIGKILL)  # it has answered or never will
+        os.waitpid(child, 0)
 
 
 def _read(reader: int, deadline: float) -> Any:
-    parts: list[bytes] = []
-    size = 0
-    while True:
+    """A length and that many bytes. Not up to the end of the pipe: a child that another thread forked at the same
+    time may hold it open."""
+    data = bytearray()
+    size = LENGTH_SIZE
+    while len(data) < size:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reader], [], [], left)[0]:
             return "took too long"
         part = os.read(reader, 1 << 20)
         if not part:
-            break
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER:
-            return "gave too large an answer"
-    return _parse(b"".join(parts))
+            return "died"
+        data += part
+        if len(data) >= LENGTH_SIZE:
+            size = LENGTH_SIZE + int.from_bytes(data[:LENGTH_SIZE], "little")
+            if size > MAX_ANSWER:
+                return "gave too large an answer"
+    return _parse(bytes(data[LENGTH_SIZE:]))
 
 
 def _parse(data: bytes) -> Any:

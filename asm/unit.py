@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from asm.assembler import Encoder
 from asm.errors import Diagnostic, Problem, did_you_mean, near_names
-from asm.expression import Op, Ref, Symbol, Value, apply_unary, parse, signed64
-from asm.expression import apply as apply_binary
+from asm.expression import Op, Ref, Symbol, Value, parse, signed64
 from asm.layout import Frag, Place, Section
 
 MAX_DIAGNOSTICS = 500
@@ -194,7 +193,7 @@ class Unit:
                 raise Problem(f"{what} must be a number known here: {self.undefined(symbol)}")
         raise Problem(f"{what} must be a number known here, {text.strip()!r} is not")
 
-    # Final values
+    # Messages
 
     def undefined(self, symbol: Symbol) -> str:
         """The message about a symbol without definition."""
@@ -204,74 +203,20 @@ class Unit:
         near = near_names(symbol.name, [*known, *self.externals])
         return f"undefined symbol {symbol.name}{did_you_mean(near)}"
 
-    def resolve(self, value: Value) -> tuple[int, Section | None]:
-        """For relaxation: addresses as offsets in their section, with the section."""
-        if isinstance(value, int):
-            return value, None
-        if isinstance(value, Ref):
-            symbol = value.symbol
-            if symbol.frag is not None:
-                frag = symbol.frag
-                offset = frag.address + frag.offset(symbol.index) + symbol.delta
-                return offset + value.addend, frag.section
-            if symbol.value is not None:
-                number, section = self.resolve(symbol.value)
-                return number + value.addend, section
-            if symbol.name in self.externals:
-                raise Problem(f"the address of {symbol.name} is not known to the assembler")
-            raise Problem(self.undefined(symbol))
-        left, left_section = self.resolve(value.left)
-        if value.right is None:
-            if left_section is not None:
-                raise Problem(f"an address cannot be the operand of {value.op}")
-            return apply_unary(value.op, left), None
-        right, right_section = self.resolve(value.right)
-        if left_section is right_section and (value.op == "-" or left_section is None or value.op in "== != <> <= >="):
-            return apply_binary(value.op, left, right), None
-        if right_section is None and value.op in "+-":
-            return apply_binary(value.op, left, right), left_section
-        if left_section is None and value.op == "+":
-            return left + right, right_section
-        raise Problem(f"the operands of {value.op} are addresses in different sections")
-
-    def final(self, value: Value) -> tuple[int, int]:
-        """The number, and how many addresses it is the sum of (0: a plain number, 1: an address)."""
-        if isinstance(value, int):
-            return value, 0
-        if isinstance(value, Ref):
-            symbol = value.symbol
-            if symbol.frag is not None:
-                frag = symbol.frag
-                address = frag.section.address + frag.address + frag.offset(symbol.index) + symbol.delta
-                return signed64(address + value.addend), 1
-            if symbol.value is not None:
-                number, weight = self.final(symbol.value)
-                return signed64(number + value.addend), weight
-            if symbol.name in self.externals:
-                return signed64(self.externals[symbol.name] + value.addend), 1
-            raise Problem(self.undefined(symbol))
-        left, weight = self.final(value.left)
-        if value.right is None:
-            if weight:
-                raise Problem(f"an address cannot be the operand of {value.op}")
-            return apply_unary(value.op, left), 0
-        right, right_weight = self.final(value.right)
-        if value.op in "+-":
-            weight += right_weight if value.op == "+" else -right_weight
-        elif weight or right_weight:
-            if weight != right_weight or value.op not in ("==", "!=", "<>", "<", "<=", ">", ">="):
-                raise Problem(f"an address cannot be an operand of {value.op}")
-            weight = 0
-        return apply_binary(value.op, left, right), weight
-
 
 def symbols_in(value: Value | None) -> list[Symbol]:
     """The symbols that an expression refers to directly."""
-    if isinstance(value, Ref):
-        return [value.symbol]
-    if isinstance(value, Op):
-        return symbols_in(value.left) + symbols_in(value.right)
-    return []
+    found: list[Symbol] = []
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Ref):
+            found.append(part.symbol)
+        elif isinstance(part, Op) and id(part) not in seen:
+            seen.add(id(part))
+            todo += [part.right, part.left]
+    return found
 
 
 def _mentions(value: Value | None, symbol: Symbol) -> bool:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,5 +92,5 @@ def encode_lines(lines: Sequence[str], directory: Path) -> list[bytes | None]:
     labels = run("nm", "lines.o", cwd=directory)
     address = {name: int(value, 16) for value, name in re.findall(r"(\w+) [tT] L(\w+)", labels)}
     names = [*map(str, good), "end"]
-    codes = {int(a): data[address[a] : address[b]] for a, b in zip(names, names[1:], strict=False)}
+    codes = {int(a): data[address[a] : address[b]] for a, b in pairwise(names)}
     return [codes.get(number) for number in range(len(lines))]

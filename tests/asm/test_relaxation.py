@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gas_reference import differences, link, needs_gas
 
-from asm import assemble_text
+from asm import AssemblyError, assemble_text
 
 CODE_SECTIONS = (".text", '.section .x,"ax"', '.section .init.text,"ax",@progbits')
 
@@ -74,5 +74,5 @@ def test_sections_start_a_page_where_permissions_change() -> None:
 
 def test_circular_sizes_are_an_error_not_a_hang() -> None:
     source = "a: .skip b - a + 1\nb: nop\n"
-    with pytest.raises(Exception, match="section .text|do not settle"):
+    with pytest.raises(AssemblyError, match=r"section \.text|do not settle"):
         assemble_text(source, name="t", base=0)
