@@ -11,6 +11,7 @@ from asm.expression import Op, Ref, Symbol, Value, parse, signed64
 from asm.layout import Frag, Place, Section
 
 MAX_DIAGNOSTICS = 500
+MAX_SUGGESTIONS = 30  # looking for similar names is slow
 
 DEFAULT_FLAGS = (
     (".text", "ax"), (".init", "ax"), (".fini", "ax"), (".data", "aw"), (".bss", "aw"), (".rodata", "a"),
@@ -60,7 +61,7 @@ class Unit:
         self.diagnostics: list[Diagnostic] = []
         self._numeric_last: dict[str, Symbol] = {}
         self._numeric_next: dict[str, Symbol] = {}
-        self._undefined_reported: set[str] = set()
+        self._suggestions = 0
         for name, number in constants.items():
             symbol = self.symbol(name)
             symbol.value = signed64(number)
@@ -199,8 +200,11 @@ class Unit:
         """The message about a symbol without definition."""
         if symbol.name.isdigit():
             return f"no label {symbol.name}: after this line"
-        known = [name for name, other in self.symbols.items() if other.defined]
-        near = near_names(symbol.name, [*known, *self.externals])
+        near: list[str] = []
+        if self._suggestions < MAX_SUGGESTIONS:
+            self._suggestions += 1
+            known = [name for name, other in self.symbols.items() if other.defined]
+            near = near_names(symbol.name, [*known, *self.externals])
         return f"undefined symbol {symbol.name}{did_you_mean(near)}"
 
 

@@ -7,7 +7,7 @@ from asm.expression import COMPARISONS, Op, Ref, Symbol, Value, apply, apply_una
 from asm.layout import Section
 from asm.unit import Unit
 
-MAX_STEPS = 20_000
+MAX_STEPS = 2_000
 MAX_CHAIN = 100  # symbols defined by symbols
 
 

@@ -11,14 +11,14 @@ from asm import AssemblyError, Image, assemble_text
 
 WORDS = [
     "nop", "movq", "mov", "jmp", "je", "call", "lock", "rep", "addl", "pushq", "swapgs", "movabs", "loop", "lsl",
-    "nopl", "rdpid", "movb", ".byte", ".quad", ".long", ".ascii", ".skip", ".fill", ".org", ".p2align", ".balign", ".set",
-    ".if", ".ifc", ".ifdef", ".else", ".elseif", ".endif", ".macro", ".endm", ".exitm", ".rept", ".irp", ".irpc", ".endr",
-    ".purgem", ".section", ".text", ".data", ".bss", ".pushsection", ".popsection", ".previous", ".globl", ".type",
-    ".size", ".include", ".error", "M", "a:", "b:", "1:", "1b", "1f", "a", "b", "x", "=", ".", ",", ",", "(", ")", "+",
-    "-", "*", "/", "<<", "==", "&&", "!", "~", "$", "%rax", "%ah", "%sil", "%eax", "%gs:", "%xmm0", "%cr3", "%rip",
-    "(%rax)", "8(%rsp)", "(%rax,%rbx,4)", "a(%rip)", "$1", "$a", "$-1", "$0x100000000", "0", "1", "5", "0x10", "-1",
-    '"s"', '"', "'", "'c'", "\\", "\\@", "\\x", "\\()", "{", "}", "@function", '"ax"', ":req", ":vararg", "/*", "*/",
-    "#", "//", ";", ";", "\n", "\n", "\n", "\n", "\t", "\0", "ä",
+    "nopl", "rdpid", "movb", ".byte", ".quad", ".long", ".ascii", ".skip", ".fill", ".org", ".p2align", ".balign",
+    ".set", ".if", ".ifc", ".ifdef", ".else", ".elseif", ".endif", ".macro", ".endm", ".exitm", ".rept", ".irp",
+    ".irpc", ".endr", ".purgem", ".section", ".text", ".data", ".bss", ".pushsection", ".popsection", ".previous",
+    ".globl", ".type", ".size", ".include", ".error", "M", "a:", "b:", "1:", "1b", "1f", "a", "b", "x", "=", ".",
+    ",", ",", "(", ")", "+", "-", "*", "/", "<<", "==", "&&", "!", "~", "$", "%rax", "%ah", "%sil", "%eax", "%gs:",
+    "%xmm0", "%cr3", "%rip", "(%rax)", "8(%rsp)", "(%rax,%rbx,4)", "a(%rip)", "$1", "$a", "$-1", "$0x100000000",
+    "0", "1", "5", "0x10", "-1", '"s"', '"', "'", "'c'", "\\", "\\@", "\\x", "\\()", "{", "}", "@function", '"ax"',
+    ":req", ":vararg", "/*", "*/", "#", "//", ";", ";", "\n", "\n", "\n", "\n", "\t", "\0", "ä",
 ]  # fmt: skip
 
 
