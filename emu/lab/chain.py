@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from emu.arch import Selector, Vector
 from emu.events import CCalled, Delivered, Event, EventType, Frame, Returned, SystemCall
-from emu.lab.view import vector_name
 from kernel_stubs.syscalls.names import syscall_name
 
 if TYPE_CHECKING:
@@ -190,3 +189,19 @@ class EntryChain:
     def _close(self, cpu: int, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
         self._open[cpu] = entries[:index]
         self._last[cpu] = Return(how, entries[index])
+
+
+_EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
+_EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"
+_EXCEPTIONS[Vector.SPURIOUS.value] = "vector 15"
+
+
+def vector_name(vector: int, kind: EventType) -> str:
+    """`#PF`, `NMI`, `interrupt 0x30`, `INT 0x80`."""
+    if vector == Vector.NMI and kind is EventType.NMI:
+        return "NMI"
+    if kind is EventType.EXTINT:
+        return f"interrupt {vector:#x}"
+    if kind is EventType.SWINT:
+        return f"INT {vector:#x}"
+    return _EXCEPTIONS.get(vector, f"vector {vector:#x}")

@@ -13,8 +13,8 @@ from typing import Protocol
 from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
 
 from asm import Image
-from emu.arch import Cr4, Vector
-from emu.events import EventType
+from emu.arch import Cr4
+from emu.events import Frame
 from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.paging import PageFaultError
@@ -87,15 +87,24 @@ class View:
     # --- names ------------------------------------------------------------------------------------------------------
     def symbol(self, address: int) -> str:
         """`name+0x3`; plain hexadecimal if nothing is known there."""
-        if self.image.segment_at(address) is not None:
-            return self.image.symbolize(address)
+        found = self.image.locate(address)
+        if found is not None:
+            return _named(self._aliases.get(address - found[1], found[0]), found[1])
         if self.user_image is not None and self.user_image.segment_at(address) is not None:
             return self.user_image.symbolize(address)
         at = bisect_right(self._user_addresses, address) - 1
         if at >= 0 and address - self._user_addresses[at] < _FARTHEST_USER_SYMBOL:
-            offset = address - self._user_addresses[at]
-            return self._user_names[at] + (f"+{offset:#x}" if offset else "")
+            return _named(self._user_names[at], address - self._user_addresses[at])
         return f"{address:#x}"
+
+    @cached_property
+    def _aliases(self) -> dict[int, str]:
+        """What to call an address that has several symbols: not by that of a boundary."""
+        table: dict[int, str] = {}
+        for name, address in self.image.symbols.items():
+            if not name.startswith("__"):
+                table.setdefault(address, name)
+        return table
 
     def where(self, address: int) -> str:
         """`entry_SYSCALL_64+0x3 (entry_64.S:41)`."""
@@ -126,11 +135,17 @@ class View:
         image = self._image_of(address)
         instruction = None if image is None else image.instruction_at(address)
         if instruction is not None:
-            return str(instruction)
+            return self._with_target(instruction.mnemonic, instruction.operands)
         code = self.read(0, address, _LONGEST_INSTRUCTION)
         for _, _, mnemonic, operands in self._capstone.disasm_lite(code, address, 1):
-            return f"{mnemonic} {operands}".rstrip()
+            return self._with_target(mnemonic, operands)
         return "(bad)"
+
+    def _with_target(self, mnemonic: str, operands: str) -> str:
+        """A branch to a known place names it."""
+        if operands.startswith("0x") and mnemonic.startswith(("j", "call", "loop")):
+            operands = self.symbol(int(operands, 16))
+        return f"{mnemonic} {operands}".rstrip()
 
     @cached_property
     def _capstone(self) -> Cs:
@@ -145,6 +160,11 @@ class View:
             if instruction is not None and instruction.size == size and instruction.mnemonic.startswith("call"):
                 return instruction.address
         return None
+
+    def call_site_of_frame(self, frame: Frame) -> int | None:
+        """Address of the CALL whose return address was on top of the stack of interrupted code."""
+        word = self.read_kernel(frame.sp, 8)
+        return None if word is None else self.call_site(int.from_bytes(word, "little"))
 
     def in_c(self, address: int) -> bool:
         """Whether an address lies in a stub slot, where C functions run."""
@@ -321,6 +341,10 @@ class View:
         return b""
 
 
+def _named(name: str, offset: int) -> str:
+    return f"{name}+{offset:#x}" if offset else name
+
+
 def _moves(mnemonic: str, operands: str) -> bool:
     if mnemonic in _ALWAYS_MOVE:
         return True
@@ -329,19 +353,3 @@ def _moves(mnemonic: str, operands: str) -> bool:
     if not mnemonic.startswith(_STACK_WRITERS):
         return False
     return operands.endswith(", %rsp") or operands == "%rsp" or (mnemonic == "xchgq" and operands.startswith("%rsp,"))
-
-
-_EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
-_EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"
-_EXCEPTIONS[Vector.SPURIOUS.value] = "vector 15"
-
-
-def vector_name(vector: int, kind: EventType) -> str:
-    """`#PF`, `NMI`, `interrupt 0x30`, `INT 0x80`."""
-    if vector == Vector.NMI and kind is EventType.NMI:
-        return "NMI"
-    if kind is EventType.EXTINT:
-        return f"interrupt {vector:#x}"
-    if kind is EventType.SWINT:
-        return f"INT {vector:#x}"
-    return _EXCEPTIONS.get(vector, f"vector {vector:#x}")

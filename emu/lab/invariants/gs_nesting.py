@@ -9,7 +9,7 @@ the number of swaps is judged.
 
 from __future__ import annotations
 
-from emu.arch import Msr
+from emu.arch import Msr, Vector
 from emu.events import CCalled, Delivered, Event, GsSwapped, MsrWritten, Returned, SystemCall
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import Invariant
@@ -17,6 +17,8 @@ from emu.lab.view import View
 
 _LOADS_USER_GS = frozenset({"asm_load_gs_index", "native_load_gs_index", "load_gs_index", "gs_change"})
 """Functions that swap out and in again to load a user's GS selector (bad selectors leave through gs_change)."""
+
+_OF_ACCESSES = frozenset({Vector.PF, Vector.GP, Vector.SS, Vector.DF})
 
 
 class GsNesting(Invariant):
@@ -47,6 +49,22 @@ class GsNesting(Invariant):
     def _delivered(self, event: Delivered) -> None:
         if event.frame.cs & 3:
             self._left_user_mode(event, event.gs_base, event.kernel_gs_base)
+            return
+        cpu, ip, percpu = event.cpu, event.frame.ip, self.view.percpu_base(event.cpu)
+        if cpu not in self._user or event.gs_base == percpu:
+            return
+        if self.view.in_c(ip):
+            # Not even its first instruction may have run: its page can be missing from the user's tables.
+            self.violated(
+                event,
+                f"C function {self.view.symbol(ip)} is reached with GS_BASE {self._words(cpu, event.gs_base)}",
+                ip=self.view.call_site_of_frame(event.frame),
+            )
+        elif event.vector in _OF_ACCESSES and not event.injected and "%gs:" in self.view.disassemble(ip):
+            self.violated(
+                event,
+                f"the kernel's {self.view.disassemble(ip)} faults with GS_BASE {self._words(cpu, event.gs_base)}",
+            )
 
     def _left_user_mode(self, event: Event, gs_base: int, kernel_gs_base: int) -> None:
         cpu = event.cpu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.events import CCalled, Returned
+from emu.events import CCalled, Delivered, Returned, SystemCall
 from emu.lab.chain import Closing, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
@@ -16,7 +16,25 @@ class PageTables(Invariant):
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         if view.isolated:
-            self.handlers = {CCalled: self._c_called, Returned: self._returned}
+            self.handlers = {
+                SystemCall: self._left_user_mode,
+                Delivered: self._delivered,
+                CCalled: self._c_called,
+                Returned: self._returned,
+            }
+
+    def _left_user_mode(self, event: SystemCall | Delivered) -> None:
+        cr3 = self.view.cr3(event.cpu)
+        if self.view.kernel_cr3(cr3):
+            self.violated(event, f"user mode ran with the kernel's page tables, CR3 {cr3:#x}")
+
+    def _delivered(self, event: Delivered) -> None:
+        ip, cr3 = event.frame.ip, self.view.cr3(event.cpu)
+        if event.frame.cs & 3:
+            self._left_user_mode(event)
+        elif self.view.user_cr3(cr3) and self.view.in_c(ip):
+            message = f"C function {self.view.symbol(ip)} is reached with the user's page tables, CR3 {cr3:#x}"
+            self.violated(event, message, ip=self.view.call_site_of_frame(event.frame))
 
     def _c_called(self, event: CCalled) -> None:
         if self.view.user_cr3(event.cr3):
