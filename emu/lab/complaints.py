@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from emu.lab.locate import Lines
+from emu.lab.locate import Lines, Path
 
 _EXPECTED = {
     "model_type": "must be a table",
@@ -23,12 +23,14 @@ _EXPECTED = {
 
 def complaints(error: ValidationError, model: type[BaseModel], name: str, lines: Lines) -> list[str]:
     """One line a finding, in order of their lines."""
-    found = []
-    for detail in error.errors(include_url=False):
-        path = tuple(detail["loc"])
-        line = lines.of(path)
-        found.append((line, f"{name}:{line}: {_complaint(detail, path, model)}"))
-    return [text for _, text in sorted(dict.fromkeys(found), key=lambda item: item[0])]
+    found = [(lines.of(path), text) for path, text in findings(error, model)]
+    return [f"{name}:{line}: {text}" for line, text in sorted(dict.fromkeys(found), key=lambda item: item[0])]
+
+
+def findings(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
+    """Where in the data, and what is wrong."""
+    details = error.errors(include_url=False)
+    return [(tuple(detail["loc"]), _complaint(detail, tuple(detail["loc"]), model)) for detail in details]
 
 
 def _complaint(detail: Any, path: tuple[str | int, ...], model: type[BaseModel]) -> str:  # pydantic's ErrorDetails

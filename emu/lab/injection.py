@@ -6,23 +6,20 @@ the CPU cannot take yet (IF clear, NMIs blocked) stays pending as on hardware.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
 
 from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, PAGE_SIZE, Rflags, is_canonical
 from emu.errors import ScenarioError
 from emu.lab.places import Boundary, Places
-from emu.lab.scenario import Inject, ScenarioFile, signal_name, vector_name
+from emu.lab.scenario import Inject, signal_name, vector_name
 from emu.machine.core import Core
 from emu.machine.paging import ADDRESS_MASK, PageTables, Pte
 from emu.machine.registers import REGISTER_NAMES
 from kernel_stubs.abi import INIT_PGD, PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, TaskStruct, Tif
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.pgtable import PROTNONE
-
-if TYPE_CHECKING:
-    from kernel_stubs.boot import System
 
 SYSTEM_REGISTERS = ("rip", "rflags", "fs_base", "gs_base", "kernel_gs_base", "cr2")
 _FLAGS = sum(flag for flag in Rflags if flag not in (Rflags.VM, Rflags.VIF, Rflags.VIP))
@@ -55,20 +52,26 @@ class Injection:
         return f"{self.what} at {self.boundary.name}{times}"
 
 
-def resolve(file: ScenarioFile, places: Places, cpus: int) -> list[list[Injection]]:
-    """The injections of each case: one case, or one for each boundary of an `each`."""
+def resolve(
+    specs: Sequence[Inject], where: Callable[[int, str], str], places: Places, cpus: int
+) -> list[list[Injection]]:
+    """The injections of each case: one case, or one for each boundary of an `each`.
+
+    `where(index, key)` says where a message's subject stands.
+    """
     cases: list[list[Injection]] = [[]]
-    for index, spec in enumerate(file.scenario.inject):
+    for index, spec in enumerate(specs):
+        here = partial(where, index)
         if spec.cpu >= cpus:
-            raise ScenarioError(f"{file.where('inject', index, 'cpu')}: no CPU {spec.cpu}; the machine has {cpus}")
-        what, fire = _action(spec, places, lambda key, i=index: file.where("inject", i, key))  # type: ignore[misc]
+            raise ScenarioError(f"{here('cpu')}: no CPU {spec.cpu}; the machine has {cpus}, counted from 0")
+        what, action = _action(spec, places, here)
         boundaries: list[Boundary | None] = [None]
         if spec.at is not None:
-            boundaries = [places.boundary(spec.at, file.where("inject", index, "at"))]
+            boundaries = [places.boundary(spec.at, here("at"))]
         elif spec.each is not None:
-            boundaries = [*places.boundaries(spec.each, file.where("inject", index, "each"))]
+            boundaries = [*places.boundaries(spec.each, here("each"))]
         cases = [
-            [*case, Injection(index + 1, what, fire, spec.cpu, boundary, spec.hit, spec.instruction)]
+            [*case, Injection(index + 1, what, action, spec.cpu, boundary, spec.hit, spec.instruction)]
             for boundary in boundaries
             for case in cases
         ]
@@ -276,12 +279,10 @@ def _physical(kernel: Kernel, core: Core, address: int) -> int:
     return (entry & ADDRESS_MASK) + address % PAGE_SIZE
 
 
-def fire_all(injections: list[Injection], system: System, core: Core) -> list[str]:
-    """Fire in order; what could not be done, in words."""
-    problems = []
-    for injection in injections:
-        try:
-            injection.fire(system.kernel, core)
-        except (CannotInject, KernelOops) as problem:
-            problems.append(f"injection {injection.number} ({injection}): {problem}")
-    return problems
+def fire(injection: Injection, kernel: Kernel, core: Core) -> str | None:
+    """Do it now; what prevented it, in words."""
+    try:
+        injection.fire(kernel, core)
+    except (CannotInject, KernelOops) as problem:
+        return f"injection {injection.number} ({injection}): {problem}"
+    return None

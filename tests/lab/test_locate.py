@@ -80,9 +80,11 @@ _SCALAR = st.sampled_from(
 )
 _VALUE = st.recursive(
     _SCALAR,
-    lambda inner: st.lists(inner, max_size=3).map(lambda items: "[\n" + ", # c\n".join(items) + "\n]")
-    | st.lists(st.tuples(_KEY, inner), max_size=2).map(
-        lambda pairs: "{ " + ", ".join(f"{k} = {v}" for k, v in pairs) + " }"
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: "[\n" + ", # c\n".join(items) + "\n]")
+        | st.lists(st.tuples(_KEY, inner), max_size=2).map(
+            lambda pairs: "{ " + ", ".join(f"{k} = {v}" for k, v in pairs) + " }"
+        )
     ),
     max_leaves=6,
 )

@@ -1,0 +1,182 @@
+"""The command line. Exit status 0: all as expected; 1: a violation or an unmet expectation; 2: bad input.
+
+Imports are inside the commands: `entry64 image` needs no CPU engine, and a scenario's verdict should not wait for what
+it does not use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from emu.errors import Entry64Error
+
+TOUR = ("syscall-getpid", "timer-interrupt", "demand-paging", "nmi-in-syscall-gap")
+"""What `entry64 tour` shows, in this order."""
+
+
+class _Group(click.Group):
+    """Errors that a user can see become one message and status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except Entry64Error as error:
+            click.echo(str(error), err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="entry64")
+def main() -> None:
+    """Run real x86-64 kernel entry code, inject events at exact instructions, check SWAPGS nesting and stacks."""
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+@main.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
+@click.option("--case", metavar="PLACE", help="Of a scenario with `each`: only the case of this boundary.")
+@click.option("--trace", "trace_to", metavar="FILE", help="Write every instruction and event to FILE; - is stdout.")
+@click.option("--trace-format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def run(
+    scenarios: tuple[str, ...],
+    case: str | None,
+    trace_to: str | None,
+    trace_format: str,
+    registers: bool,
+    as_json: bool,
+) -> None:
+    """Run scenario files, or scenarios shipped with entry64 by their bare names, and judge them."""
+    import json
+
+    from emu.lab import report as reports
+    from emu.lab.rig import Trace
+    from emu.lab.run import Report, prepare, run_prepared
+    from emu.lab.shipped import find_scenario
+
+    if as_json and trace_to == "-":
+        raise click.UsageError("--json and --trace - would mix on stdout; give --trace a file")
+    prepared = [(name, prepare(find_scenario(name))) for name in scenarios]
+    if case is not None:
+        prepared = [(name, one.case(case)) for name, one in prepared]
+    done: list[Report] = []
+    with _trace_file(trace_to) as trace_file:
+
+        def tracing(name: str) -> Callable[[str], Trace]:
+            write = (trace_file or sys.stdout).write
+            return lambda case: Trace(write, trace_format, registers, f"{name} {case}".rstrip())
+
+        for name, one in prepared:
+            own = list(run_prepared(one, name, tracing(name) if trace_file else None))
+            done += own
+            if not as_json:
+                click.echo(reports.text_report(own))
+    if as_json:
+        click.echo(json.dumps(reports.summary(done), indent=2))
+    elif len(prepared) > 1:
+        failed = sorted({report.name for report in done if not report.passed})
+        click.echo(
+            f"{len(prepared)} scenarios, {len(done)} runs: " + (f"FAIL: {', '.join(failed)}" if failed else "PASS")
+        )
+    sys.exit(0 if all(report.passed for report in done) else 1)
+
+
+@contextmanager
+def _trace_file(name: str | None) -> Iterator[IO[str] | None]:
+    if name is None or name == "-":
+        yield None if name is None else sys.stdout
+        return
+    try:
+        file = Path(name).open("w", encoding="utf-8", newline="\n")  # noqa: SIM115  closed below
+    except (OSError, ValueError) as error:
+        raise Entry64Error(f"{name}: cannot be written: {getattr(error, 'strerror', error)}") from None
+    with file:
+        yield file
+
+
+@main.command()
+def tour() -> None:
+    """Four shipped scenarios, each with its way through the kernel and its verdict: the place to begin."""
+    from emu.lab.report import text_report
+    from emu.lab.run import prepare, run_prepared
+    from emu.lab.shipped import find_scenario
+
+    click.echo(
+        "entry64 runs real entry code, assembled from asm/, on an emulated CPU. Each of these four experiments is a\n"
+        "small file in scenarios/. Run one by `entry64 run NAME`; see every instruction with `--trace -`.\n"
+    )
+    passed = True
+    for number, name in enumerate(TOUR, 1):
+        reports = list(run_prepared(prepare(find_scenario(name)), name))
+        passed = passed and all(report.passed for report in reports)
+        click.echo(f"{number}. {text_report(reports, explain=True)}")
+    sys.exit(0 if passed else 1)
+
+
+# --- exec -------------------------------------------------------------------------------------------------------------
+@main.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--kernel", default="linux-6", show_default=True, help="The kernel image.")
+@click.option("--inject", "injections", multiple=True, metavar="EVENT@PLACE", help="May be given several times.")
+@click.option("--budget", type=click.IntRange(min=1), default=10_000_000_000, help="Instructions before giving up.")
+@click.option("--timer", type=click.IntRange(min=0), default=0, help="Instructions between timer interrupts; 0: none.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the program's random numbers.")
+@click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def exec_(
+    kernel: str,
+    injections: tuple[str, ...],
+    budget: int,
+    timer: int,
+    seed: int,
+    explain: bool,
+    program: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run a static 64-bit ELF PROGRAM as the user process.
+
+    Events: --inject nmi@entry_SYSCALL_64+0x3, nmi@instruction=1234, irq,line=1,hit=2@user:main. The exit status is the
+    program's own (128+n if signal n ended it), 125 if an invariant was violated, 1 if an injection did not come about.
+    """
+    from emu.lab.program import run_program
+
+    sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments))
+
+
+# --- image ------------------------------------------------------------------------------------------------------------
+@main.command()
+@click.argument("kernel")
+@click.option("--symbols", is_flag=True, help="Addresses and names, as nm prints them.")
+@click.option("--listing", is_flag=True, help="Every instruction with its source line.")
+@click.option("--elf", "elf_file", metavar="FILE", help="Write the image as an ELF file for objdump, nm and gdb.")
+@click.option("--smap/--no-smap", default=True, help="CPU feature that the image is assembled for.")
+@click.option("--fsgsbase/--no-fsgsbase", default=True, help="CPU feature that the image is assembled for.")
+def image(kernel: str, symbols: bool, listing: bool, elf_file: str | None, smap: bool, fsgsbase: bool) -> None:
+    """Assemble the kernel image KERNEL and show it."""
+    from emu.lab import listing as listings
+    from emu.machine.profile import Profile
+    from kernel_stubs.kernel_image import build_image
+
+    if symbols + listing + (elf_file is not None) > 1:
+        raise click.UsageError("give one of --symbols, --listing and --elf")
+    built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase))
+    if elf_file is not None:
+        try:
+            Path(elf_file).write_bytes(built.to_elf())
+        except (OSError, ValueError) as error:
+            raise Entry64Error(f"{elf_file}: cannot be written: {getattr(error, 'strerror', error)}") from None
+        return
+    lines = listings.symbols if symbols else listings.listing if listing else listings.overview
+    click.echo("\n".join(lines(built)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The rig: one booted system, put back to its start before each run.
+
+A run drives the machine from injection to injection and ends with the facts, which know nothing of expectations:
+emu.lab.run judges those of a scenario, the `exec` command those of a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from asm import Image
+from emu.arch import Vector
+from emu.events import CCalled, Delivered, Event, Note, Returned
+from emu.lab.injection import Injection, Plan, fire
+from emu.lab.invariants import Judge
+from emu.lab.view import View
+from emu.lab.violation import Violation
+from emu.machine.core import Core, End, EndKind
+from kernel_stubs.abi import PerCpu, TaskStruct
+from kernel_stubs.boot import BootOptions, System, boot
+from kernel_stubs.context import percpu_address
+from kernel_stubs.syscalls.table import unknown_syscalls
+
+SLICE = 1_000_000
+"""Instructions between two looks at the program's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a trace goes and in which form."""
+
+    write: Callable[[str], object]
+    form: str = "text"
+    registers: bool = False
+    title: str = ""
+    """What is traced, for the first line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What happened in one run."""
+
+    end: str
+    """finished, halted, crashed, shutdown or budget."""
+    text: str
+    """The end in words."""
+    where: str
+    """The instruction where it ended."""
+    clock: int
+    exit_code: int | None
+    signal: int | None
+    output: tuple[tuple[int, bytes], ...]
+    calls: tuple[str, ...]
+    returns: tuple[str, ...]
+    """How user mode was returned to, each time."""
+    faults: int
+    notes: tuple[str, ...]
+    path: tuple[str, ...]
+    fired: tuple[str, ...]
+    missed: tuple[str, ...]
+    """Injections that did not come about, and why."""
+    violations: tuple[Violation, ...]
+    unknown_syscalls: dict[str, int]
+
+    def stream(self, descriptor: int) -> bytes:
+        """All that was written to one file descriptor."""
+        return b"".join(data for number, data in self.output if number == descriptor)
+
+
+@dataclass(slots=True)
+class _Log:
+    """Observer: what expectations ask about."""
+
+    calls: list[str] = field(default_factory=list)
+    returns: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    faults: int = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, CCalled):
+            self.calls.append(event.name)
+        elif isinstance(event, Returned):
+            if event.frame.cpl == 3:
+                self.returns.append(event.by)
+        elif isinstance(event, Delivered):
+            self.faults += event.vector == Vector.PF
+        elif isinstance(event, Note):
+            self.notes.append(event.text)
+
+
+class Rig:
+    """One system that runs again and again from its start. `user_image` is the program's, if it was assembled."""
+
+    def __init__(self, options: BootOptions, user_image: Image | None = None) -> None:
+        self._system: System = boot(options)
+        self._start = self._system.machine.snapshot()
+        self._user_image = user_image
+        self._user_symbols = options.program.symbols
+        self.cpus = options.cpus
+
+    def run(
+        self,
+        injections: Sequence[Injection],
+        budget: int,
+        reproduce: str,
+        *,
+        allowed: frozenset[str] = frozenset(),
+        trace: Trace | None = None,
+        log: bool = True,
+        on_output: Callable[[int, bytes], None] | None = None,
+    ) -> Facts:
+        """One run. `allowed`: the ENDINGS of emu.lab.invariants that are no violation. Without `log` there is no path
+        and nothing about calls, which a long run has too many of; `on_output` gets output while the program runs."""
+        try:
+            from emu.lab.observers.path import PathSummary
+        except ImportError:  # TEMPORARY
+
+            class PathSummary:
+                def __init__(self, view):
+                    pass
+
+                def __call__(self, e):
+                    pass
+
+                def lines(self):
+                    return []
+
+        system, machine = self._system, self._system.machine
+        self._rewind()
+        view = View(system, self._user_image, self._user_symbols)
+        judge = Judge(view, reproduce, allowed)
+        facts, path = _Log(), PathSummary(view)
+        tracer = _tracer(trace, view)
+        machine.observers += [judge, *([facts, path] if log else []), *([tracer] if tracer else [])]
+        if tracer is not None:
+            for core in machine.cores:
+                tracer.start(core)
+        plan = Plan(list(injections))
+        fired: list[str] = []
+        missed: list[str] = []
+        end = self._drive(plan, budget, fired, missed, on_output)
+        missed += [self._why_missed(injection, plan) for injection in plan.waiting]
+        core = machine.cores[0]
+        code = self._exit_code(core) if end.kind is EndKind.FINISHED else None
+        return Facts(
+            "budget" if end.kind is EndKind.LIMIT else end.kind.value,
+            end.text,
+            view.where(end.ip),
+            core.clock,
+            None if code is None or code & 0x7F else code >> 8 & 0xFF,
+            None if code is None or not code & 0x7F else code & 0x7F,
+            tuple(system.kernel.output),
+            tuple(facts.calls),
+            tuple(facts.returns),
+            facts.faults,
+            tuple(facts.notes),
+            tuple(path.lines()) if log else (),
+            tuple(fired),
+            tuple(missed),
+            tuple(judge.finish(end)),
+            unknown_syscalls(system.kernel),
+        )
+
+    def _rewind(self) -> None:
+        system = self._system
+        system.machine.observers.clear()
+        for core in system.machine.cores:
+            core.record(None)
+            core.set_breakpoints(set())
+        system.binding.running.clear()
+        system.kernel.output.clear()
+        system.machine.restore(self._start)
+
+    def _drive(
+        self,
+        plan: Plan,
+        budget: int,
+        fired: list[str],
+        missed: list[str],
+        on_output: Callable[[int, bytes], None] | None,
+    ) -> End:
+        core = self._system.machine.cores[0]
+        output, shown = self._system.kernel.output, 0
+        while True:
+            core.set_breakpoints(plan.breakpoints())
+            limit = min(budget, core.clock + SLICE if on_output else budget)
+            due = plan.next_count()
+            end = core.advance(limit if due is None else min(limit, due))
+            if on_output:
+                for descriptor, data in output[shown:]:
+                    on_output(descriptor, data)
+                shown = len(output)
+            if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
+                return end
+            ready = plan.due(core, arrived=end.kind is EndKind.BREAKPOINT)
+            if end.kind is EndKind.LIMIT and core.clock >= budget and not ready:
+                return End(EndKind.LIMIT, end.ip, f"endless loop: instruction budget {budget} exhausted")
+            for injection in ready:
+                clock = core.clock
+                problem = fire(injection, self._system.kernel, core)
+                if problem is None:
+                    fired.append(f"{injection}, clock {clock}")
+                else:
+                    missed.append(problem)
+
+    def _why_missed(self, injection: Injection, plan: Plan) -> str:
+        head = f"injection {injection.number} ({injection})"
+        if injection.boundary is None:
+            return f"{head}: the run ended before that instruction"
+        count = plan.arrivals.get(injection.number, 0)
+        if not count:
+            return f"{head}: the injection point was never reached"
+        return f"{head}: the injection point was reached {count} times only"
+
+    def _exit_code(self, core: Core) -> int:
+        kernel = self._system.kernel
+        percpu = kernel.view(PerCpu, percpu_address(kernel, core.index))
+        return kernel.view(TaskStruct, percpu.current_task).exit_code
+
+
+def _tracer(trace: Trace | None, view: View) -> object:
+    return None

@@ -1,0 +1,171 @@
+"""Scenario + kernel image -> reports: one for each case, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from shlex import join
+
+from asm import AssemblyError, Image, assemble_untrusted
+from emu.errors import ImageError, ProgramError, ScenarioError, UnknownSymbolError
+from emu.lab.injection import Injection, resolve
+from emu.lab.judge import unmet
+from emu.lab.places import Places
+from emu.lab.rig import Facts, Rig, Trace
+from emu.lab.scenario import Scenario, ScenarioFile
+from emu.lab.violation import Violation
+from kernel_stubs.binding import registered
+from kernel_stubs.boot import BootOptions
+from kernel_stubs.exec import program_from_image
+from kernel_stubs.kernel_image import build_image
+from kernel_stubs.syscalls.names import SYSCALL_NAMES
+
+USER_BASE = 0x400000
+CPUS = 1
+SYSCALL_CONSTANTS = {f"SYS_{name}": number for number, name in SYSCALL_NAMES.items()}
+"""What a program in a scenario may call a system call."""
+
+_ALLOWED = {
+    "crashed": frozenset({"oops", "double-fault"}),
+    "shutdown": frozenset({"triple-fault", "double-fault"}),
+    "halted": frozenset({"halt"}),
+    "budget": frozenset({"budget"}),
+}
+"""Expected end -> what the progress invariant is to let pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One case of a scenario: the facts, what of the expectations they do not meet, and the verdict."""
+
+    name: str
+    """The scenario file."""
+    title: str
+    shows: str
+    case: str
+    """The boundary, for a scenario with `each`; else empty."""
+    facts: Facts
+    violations: tuple[Violation, ...]
+    """Those that the scenario does not expect."""
+    unmet: tuple[str, ...]
+    reproduce: str
+
+    @property
+    def passed(self) -> bool:
+        """The verdict."""
+        return not self.violations and not self.unmet
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run of a scenario."""
+
+    name: str
+    injections: tuple[Injection, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario whose names are resolved and whose program is assembled: nothing of it can be wrong any more."""
+
+    file: ScenarioFile
+    options: BootOptions
+    user: Image
+    cases: tuple[Case, ...] = field(default=())
+
+    def case(self, name: str) -> Prepared:
+        """This scenario with one of its cases only."""
+        chosen = tuple(case for case in self.cases if case.name == name)
+        if not chosen:
+            known = ", ".join(case.name for case in self.cases[:8])
+            raise ScenarioError(f"{self.file.name}: no case {name!r}; there are {known or 'none'} ...")
+        return Prepared(self.file, self.options, self.user, chosen)
+
+
+def prepare(file: ScenarioFile, image: Image | None = None) -> Prepared:
+    """Check everything that can be checked before the run. `image` replaces the kernel that the scenario names."""
+    scenario = file.scenario
+    profile = scenario.cpu.profile_of_machine()
+    if image is None:
+        try:
+            image = build_image(scenario.kernel, profile)
+        except ImageError as error:
+            raise ScenarioError(f"{file.where('kernel')}: {error}") from None
+    user = _assemble(file)
+    try:
+        program = program_from_image(user, "user")
+    except ProgramError as error:
+        raise ScenarioError(f"{file.where('user', 'asm')}: {error}") from None
+    options = BootOptions(
+        image=image,
+        profile=profile,
+        program=program,
+        argv=tuple(text.encode() for text in scenario.user.argv),
+        stdin=scenario.user.stdin.encode(),
+        seed=scenario.seed,
+        cpus=CPUS,
+        nmi_scratch=scenario.options.nmi_touches_memory,
+        timer_period=scenario.timer.period if scenario.timer else 0,
+    )
+    _check_function_names(file)
+    places = Places(image, lambda: user)
+    each = next((index for index, spec in enumerate(scenario.inject) if spec.each is not None), None)
+    cases = []
+    for injections in resolve(scenario.inject, lambda index, key: file.where("inject", index, key), places, CPUS):
+        boundary = None if each is None else injections[each].boundary
+        cases.append(Case(boundary.name if boundary else "", tuple(injections)))
+    return Prepared(file, options, user, tuple(cases))
+
+
+def _assemble(file: ScenarioFile) -> Image:
+    path = ("user", "asm")
+    try:
+        return assemble_untrusted(
+            file.scenario.user.asm,
+            name=file.name,
+            base=USER_BASE,
+            first_line=file.lines.text(path),
+            constants=SYSCALL_CONSTANTS,
+        )
+    except AssemblyError as error:
+        raise ScenarioError(str(error)) from None
+
+
+def _check_function_names(file: ScenarioFile) -> None:
+    """A misspelt function in an expectation would be one that is never called."""
+    from asm.errors import near_names
+
+    expect, known = file.scenario.expect, registered()
+    for key, names in (("calls", expect.calls), ("never", expect.never), ("count", tuple(expect.count))):
+        for index, name in enumerate(names):
+            if name not in known:
+                where = file.where("expect", key, name if key == "count" else index)
+                raise UnknownSymbolError(where, name, near_names(name, known))
+
+
+def run_prepared(prepared: Prepared, command: str, trace: Callable[[str], Trace] | None = None) -> Iterator[Report]:
+    """Run the cases one after the other. `command` is the file as the user gave it, for the line that reproduces a
+    case; `trace(case)` gives the trace of each."""
+    scenario = prepared.file.scenario
+    rig = Rig(prepared.options, prepared.user)
+    for case in prepared.cases:
+        reproduce = join(["entry64", "run", command, *(["--case", case.name] if case.name else [])])
+        facts = rig.run(
+            case.injections,
+            scenario.budget,
+            reproduce,
+            allowed=_ALLOWED.get(scenario.expect.end or "", frozenset()),
+            trace=trace(case.name) if trace else None,
+        )
+        yield _report(prepared.file.name, scenario, case.name, facts, reproduce)
+
+
+def _report(name: str, scenario: Scenario, case: str, facts: Facts, reproduce: str) -> Report:
+    unexpected = tuple(v for v in facts.violations if v.invariant != scenario.expect.violation)
+    shortfalls = tuple(unmet(scenario.expect, facts))
+    return Report(name, scenario.title, scenario.shows.strip(), case, facts, unexpected, shortfalls, reproduce)
+
+
+def run_scenario(file: ScenarioFile, image: Image | None = None) -> list[Report]:
+    """All reports of a scenario."""
+    return list(run_prepared(prepare(file, image), file.name))
