@@ -28,7 +28,7 @@ image: $(STAMP)
 
 bench: $(STAMP)
 	@mkdir -p build
-	@$(BIN)/python -m emu.lab.bench build/bench.json
+	@$(BIN)/python -m emu.lab.speed build/bench.json
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,7 +8,7 @@ hardware's `Tss` is the real one, the others hold only what this laboratory uses
 from __future__ import annotations
 
 import ctypes
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Annotated
 
 from emu.arch import KERNEL_SYMBOLS, PAGE_SIZE
@@ -29,7 +29,7 @@ CPU_ENTRY_AREA_BASE = 0xFFFF_FE00_0000_0000
 """One read-only page with the IDT, then one CpuEntryArea a CPU. Mapped in user tables too."""
 KERNEL_BASE = 0xFFFF_FFFF_8100_0000
 """Where the kernel image is linked."""
-KERNEL_PHYS = 0x0010_0000
+KERNEL_PHYS = 0x0002_0000
 """Where it lies in physical memory."""
 
 INIT_PGD = 0x0001_0000
@@ -293,7 +293,7 @@ class IdtSource(Struct):
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
-class Tif(IntFlag):
+class Tif(IntEnum):
     """thread_info.flags (arch/x86/include/asm/thread_info.h)."""
 
     NOTIFY_RESUME = 1 << 1
@@ -404,7 +404,7 @@ class MmStruct(Struct):
     arg_end: U64
 
 
-class VmFlags(IntFlag):
+class VmFlags(IntEnum):
     """vm_area_struct.vm_flags."""
 
     READ = 1

@@ -155,7 +155,7 @@ class Binding:
             raw = tuple(engine.register(r) for r in ARGUMENT_REGISTERS[: len(function.parameters)])
             sp = engine.sp
             try:
-                return_to = int.from_bytes(core.read_linear(sp, 8), "little")
+                return_to = kernel.memory.read_u64(kernel.physical(sp))
                 core.emit(
                     CCalled(
                         core.clock, core.index, engine.ip, function.name, raw, sp, return_to,

@@ -71,12 +71,16 @@ class Kernel:
             return address - KERNEL_BASE + KERNEL_PHYS
         if PAGE_OFFSET <= address < PAGE_OFFSET + self.memory.size:
             return address - PAGE_OFFSET
-        if address < TASK_SIZE_MAX or not is_canonical(address):
-            raise KernelOops(f"unable to handle kernel address {address:#x}")
-        entry = PageTables(self.memory, _no_new_tables).entry(INIT_PGD, address)
-        if not entry & 1:
-            raise KernelOops(f"unable to handle kernel address {address:#x}")
-        return (entry & 0x000F_FFFF_FFFF_F000) + address % PAGE_SIZE
+        page = address & -PAGE_SIZE
+        frame = self.machine.translations.get(page)
+        if frame is None:
+            if address < TASK_SIZE_MAX or not is_canonical(address):
+                raise KernelOops(f"unable to handle kernel address {address:#x}")
+            entry = PageTables(self.memory, _no_new_tables).entry(INIT_PGD, address)
+            if not entry & 1:
+                raise KernelOops(f"unable to handle kernel address {address:#x}")
+            frame = self.machine.translations[page] = entry & 0x000F_FFFF_FFFF_F000
+        return frame + address % PAGE_SIZE
 
     def view(self, kind: type[S], address: int) -> S:
         """A structure in guest memory at a kernel linear address; it must be physically contiguous."""

@@ -36,6 +36,7 @@ class EndKind(Enum):
     """Why `advance` returned."""
 
     LIMIT = "limit"  # the clock reached the limit
+    UNTIL = "until"  # the caller's condition holds
     BREAKPOINT = "breakpoint"  # before an instruction that the laboratory asked for
     HALTED = "halted"  # HLT, and nothing will ever wake this CPU
     SHUTDOWN = "shutdown"  # triple fault
@@ -202,11 +203,16 @@ class Core:
         return 0xFFFF_FFFF if device is None else device(self, stop)
 
     # --- running ----------------------------------------------------------------------------------------------------
-    def advance(self, limit: int) -> End:
-        """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then."""
+    def advance(self, limit: int, until: Callable[[], bool] | None = None) -> End:
+        """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then.
+
+        `until` is asked whenever the engine has stopped, which it does at every event that observers are told of.
+        """
         while True:
             if self._end is not None:
                 return self._end
+            if until is not None and until():
+                return End(EndKind.UNTIL, self.cpu.ip)
             if self.clock >= limit:
                 return End(EndKind.LIMIT, self.cpu.ip)
             self.apic.tick(self.clock)
@@ -250,6 +256,11 @@ class Core:
             self.halted = False
             self.deliver(Interruption(self.apic.acknowledge(), EventType.EXTINT, cpu.ip, injected=True))
         return False
+
+    @property
+    def something_pending(self) -> bool:
+        """Whether an event waits to be let in, so that the next boundary needs a look."""
+        return bool(self.apic.irr or self.nmi_pending or self.mce_pending)
 
     def deliver(self, event: Interruption) -> None:
         """Through the IDT; a triple fault shuts the CPU down."""

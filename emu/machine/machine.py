@@ -37,6 +37,8 @@ class Machine:
         self.profile = profile
         self.quantum = quantum
         self.observers: list[Observer] = []
+        self.translations: dict[int, int] = {}
+        """Kernel page -> physical page, for the C side: a TLB of its own, flushed with the CPUs'."""
         self.cores = [Core(index, self.memory, profile, self._emit) for index in range(cpus)]
 
     def _emit(self, event: Event) -> None:
@@ -56,6 +58,7 @@ class Machine:
 
     def flush_tlb(self) -> None:
         """Page tables changed: no CPU may use an old translation."""
+        self.translations.clear()
         for core in self.cores:
             core.cpu.flush_tlb()
 
@@ -70,6 +73,7 @@ class Machine:
     def restore(self, saved: MachineSnapshot) -> None:
         """Back to a snapshot of this machine."""
         self.memory.restore(saved.ram)
+        self.translations.clear()
         for core, state in zip(self.cores, saved.cores, strict=True):
             core.restore(state)
 

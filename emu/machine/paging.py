@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rflags, is_canonical
 from emu.machine.memory import Memory
 
 
-class Pte(IntFlag):
+class Pte(IntEnum):
     """Page-table entry bits (SDM table 4-19)."""
 
     P = 1 << 0

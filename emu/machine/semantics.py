@@ -85,6 +85,8 @@ def sysretq(core: Core) -> bool:
     star = cpu.state.star >> 48
     frame = Frame(ip, (star + 16) & 0xFFFF | 3, flags, cpu.sp, (star + 8) & 0xFFFF | 3)
     core.emit(Returned(core.clock, core.index, cpu.ip, "sysretq", frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
+    if not core.something_pending:
+        return False  # it cannot fault at CPL 0 any more, and nothing waits for the IF that it loads
     core.execute_one()
     return True
 

@@ -1,0 +1,245 @@
+"""`make bench`: how fast we are, each figure beside what the engine alone does on this machine in the same run.
+
+    python -m emu.lab.speed [FILE.json]
+
+The engine's limit is the same stops without any of our work: what Python callbacks, context copies and engine starts
+cost by themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asm import assemble_text
+from emu.lab.invariants import Judge
+from emu.lab.observers.trace import TextTrace
+from emu.lab.view import View
+from emu.machine.core import Core, EndKind
+from emu.machine.engine import SavedCpu
+from emu.machine.profile import Profile
+from kernel_stubs.boot import BootOptions, System, boot
+from kernel_stubs.elf import program_from_image
+from kernel_stubs.kernel_image import build_image
+
+USER_BASE = 0x400000
+
+LOOP = """
+_start:
+    movl    $39, %eax       # getpid
+    syscall
+    jmp     _start
+"""
+SECONDS = 1.0
+"""Each figure is measured for about this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: str
+    limit_name: str
+    limit: float
+    goal: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met: a rate at least, a time at most."""
+        return self.value <= self.goal if self.unit == "s" else self.value >= self.goal
+
+
+def _system() -> tuple[System, Core]:
+    """A system at the first SYSCALL of a getpid loop whose pages are all there."""
+    image = assemble_text(LOOP, name="bench", base=USER_BASE)
+    profile = Profile()
+    system = boot(
+        BootOptions(build_image("linux-6", profile), profile, program_from_image(image, "bench"), argv=(b"bench",))
+    )
+    core = system.machine.cores[0]
+    core.set_breakpoints({USER_BASE + 5})
+    while core.advance(1_000_000).kind is not EndKind.BREAKPOINT:
+        raise RuntimeError("the bench program did not reach its system call")
+    core.set_breakpoints(set())
+    return system, core
+
+
+def _rate(work: Callable[[], int]) -> float:
+    """Units a second of `work`, which returns how many it did; once to warm up, then for about SECONDS."""
+    work()
+    done, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < SECONDS:
+        done += work()
+    return done / spent
+
+
+def _round_trip(core: Core, system: System) -> int:
+    """Instructions from one SYSCALL to the next."""
+    clock = core.clock
+    core.set_breakpoints({USER_BASE + 5})
+    while core.advance(clock + 100_000).kind is EndKind.BREAKPOINT and core.clock == clock:
+        pass
+    core.set_breakpoints(set())
+    return core.clock - clock
+
+
+def syscalls() -> Figure:
+    """System-call round trips, judged by all invariants."""
+    system, core = _system()
+    length = _round_trip(core, system)
+    system.machine.observers[:] = [Judge(View(system))]
+
+    def work() -> int:
+        core.advance(core.clock + 200 * length)
+        return 200
+
+    return Figure("syscall round trips", _rate(work), "/s", "engine stops x 8 a round trip", _stops() / 8, 15_000)
+
+
+def _stops() -> float:
+    """Engine starts that end at a code hook, with the context copied out and in: one of our stops without our work."""
+    system, core = _system()
+    cpu = core.cpu
+
+    def work() -> int:
+        for _ in range(1000):
+            cpu.mark_dirty()
+            cpu.run(3)
+        return 1000
+
+    return _rate(work)
+
+
+def injections() -> Figure:
+    """An NMI at each kernel boundary of a system call in turn: restore, run there, deliver, return, judged."""
+    system, core = _system()
+    length = _round_trip(core, system)
+    machine, binding = system.machine, system.binding
+    judge = Judge(View(system))
+    machine.observers[:] = [judge]
+    start, judged = machine.snapshot(), judge.save()
+    begin = core.clock
+
+    def work() -> int:
+        for boundary in range(1, length - 2):
+            machine.restore(start)
+            binding.running.clear()
+            judge.load(judged)
+            core.advance(begin + boundary)
+            depth = len(judge.chain.stack(0))
+            core.raise_nmi()
+            core.advance(core.clock + 1)
+            end = core.advance(core.clock + 10_000, lambda depth=depth: len(judge.chain.stack(0)) <= depth)
+            if end.kind is not EndKind.UNTIL or judge.violations:
+                raise RuntimeError(f"boundary {boundary}: {end}, {judge.violations}")
+        return length - 3
+
+    rate = _rate(work)
+    used = machine.memory.used
+
+    def engine_only() -> int:
+        saved = core.cpu.save()
+        source = ctypes.create_string_buffer(used)
+        for _ in range(200):
+            ctypes.memmove(source, machine.memory.host_address, used)
+            for _ in range(10):
+                core.cpu.load(saved)
+                core.cpu.run(3)
+        return 200
+
+    return Figure(
+        "NMI injections", rate, "/s", f"copying {used >> 10} KiB + 10 engine stops", _rate(engine_only), 4_000
+    )
+
+
+def tracing(*, registers: bool) -> Figure:
+    """Traced instructions, as text."""
+    system, core = _system()
+    lines = 0
+
+    def write(text: str) -> None:
+        nonlocal lines
+        lines += len(text)
+
+    trace = TextTrace(View(system), write, registers=registers)
+    system.machine.observers[:] = [trace]
+    trace.start(core)
+
+    def work() -> int:
+        clock = core.clock
+        core.advance(clock + 20_000)
+        return core.clock - clock
+
+    rate = _rate(work)
+    name = "traced instructions, with registers" if registers else "traced instructions"
+    return Figure(
+        name, rate, "/s", "the engine's callbacks alone", _callbacks(registers), 130_000 if registers else 300_000
+    )
+
+
+def _callbacks(registers: bool) -> float:
+    """Instructions a second with an empty callback each, which with `registers` copies the context and 16 registers."""
+    system, core = _system()
+    cpu = core.cpu
+    where = SavedCpu.regs.offset + ctypes.addressof(cpu.state)
+    rows: list[bytes] = []
+
+    def copying(_address: int) -> None:
+        cpu.peek()
+        rows.append(ctypes.string_at(where, 128))
+
+    cpu.trace(copying if registers else lambda _address: None)
+
+    def work() -> int:
+        rows.clear()
+        clock = core.clock
+        core.advance(clock + 20_000)
+        return core.clock - clock
+
+    return _rate(work)
+
+
+def start_to_verdict() -> Figure:
+    """One shipped scenario in a fresh process, the best of five; the limit is a process that only imports the engines."""
+
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    bare = best("-c", "import unicorn, keystone, capstone, pydantic, click; unicorn.Uc(4, 8)")
+    ours = best("-m", "emu.cli", "run", "nmi-in-syscall-gap")
+    return Figure("start to verdict of one scenario", ours, "s", "importing the libraries", bare, 0.6)
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON file."""
+    figures = [syscalls(), injections(), tracing(registers=False), tracing(registers=True), start_to_verdict()]
+    width = max(len(f.name) for f in figures)
+    for f in figures:
+        digits = ",.3f" if f.unit == "s" else ",.0f"
+        verdict = "ok" if f.met else "MISSED"
+        print(
+            f"{f.name:{width}}  {f.value:>12{digits}} {f.unit:2}  goal {f.goal:>9,g}  {verdict:6}  "
+            f"{f.limit_name}: {f.limit:{digits}} {f.unit}"
+        )
+    table = {f.name: round(f.value, 4) for f in figures} | {f"{f.name}: engine's limit": f.limit for f in figures}
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.gettempdir()) / "bench.json"
+    target.write_text(json.dumps(table, indent=2) + "\n")
+    print(f"written to {target}")
+
+
+if __name__ == "__main__":
+    main()
