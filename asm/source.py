@@ -2,7 +2,7 @@
 
 Follows gas's scrubber where it can be seen from outside: a character constant becomes its number, `;` and the end of
 line separate statements, `#` starts a comment, and a blank in an operand counts only between two symbol characters
-(which is what makes `MACRO a -b` two arguments and `MACRO a - b` ... two as well, but `MACRO a + b` one).
+(so that `MACRO a b` and `MACRO a -b` have two arguments, but `MACRO a + b` one).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def scrub(text: str) -> str:
     if " " not in text and "\t" not in text:
         return text
     if '"' not in text:
-        return BLANKS.sub(" ", DEAD_BLANK.sub("", text))
+        return DEAD_BLANK.sub("", BLANKS.sub(" ", text))
     parts = STRING.split(text)
     for index in range(0, len(parts), 2):
         part = BLANKS.sub(" ", parts[index])

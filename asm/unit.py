@@ -14,8 +14,7 @@ MAX_DIAGNOSTICS = 500
 MAX_SUGGESTIONS = 30  # looking for similar names is slow
 
 DEFAULT_FLAGS = (
-    (".text", "ax"), (".init", "ax"), (".fini", "ax"), (".data", "aw"), (".bss", "aw"), (".rodata", "a"),
-    (".tdata", "awT"), (".tbss", "awT"),
+    (".text", "ax"), (".data", "aw"), (".bss", "aw"), (".rodata", "a"), (".tdata", "awT"), (".tbss", "awT"),
 )  # fmt: skip
 
 
