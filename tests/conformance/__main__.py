@@ -1,0 +1,73 @@
+"""Ask the oracles again, write their answers down, and print how our machine compares.
+
+`python -m conformance [--offline] [GROUP...]` (with tests/ on the path); --offline uses the answers written down.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from conformance import corpus, oracles, records
+from conformance.cases import GROUPS
+from conformance.judge import differing
+
+
+def record(group: str) -> None:
+    """Run a group under every oracle and write the answers down."""
+    found: dict[str, records.Record] = {}
+    for vendor, tested in corpus.images(group):
+        answers = {oracle.name: oracles.answers(oracle, tested, vendor) for oracle in oracles.ORACLES}
+        for n, case in enumerate(tested.cases):
+            found[records.key(case, vendor)] = records.Record(
+                records.digest(case), {name: of_all[n] for name, of_all in answers.items()}
+            )
+    provenance = {o.name: {"version": o.version(), "cpu": o.models} for o in oracles.ORACLES}
+    records.save(group, provenance, found)
+
+
+def main(arguments: list[str]) -> int:
+    offline = "--offline" in arguments
+    groups = [name for name in arguments if not name.startswith("-")] or list(GROUPS)
+    console = Console()
+    missing = [o.command for o in oracles.ORACLES if not o.installed]
+    if missing and not offline:
+        console.print(f"not installed: {', '.join(missing)} (Debian: bochs bochsbios vgabios qemu-system-x86)")
+        return 2
+    table = Table("group", "cases", "equal to Bochs", "equal to QEMU", "adjudicated", "ours wrong", "of these listed")
+    totals = [0] * 6
+    failures = []
+    for group in groups:
+        if not offline:
+            record(group)
+        found = corpus.results(group)
+        wrong = [r for r in found if r.wrong]
+        row = [
+            len(found),
+            sum(not differing(r.ours, r.oracles["bochs"]) for r in found),
+            sum(not differing(r.ours, r.oracles["qemu"]) for r in found),
+            sum(bool(r.verdict.rulings) for r in found),
+            len(wrong),
+            sum(r.known for r in wrong),
+        ]
+        totals = [a + b for a, b in zip(totals, row, strict=True)]
+        table.add_row(group, *map(str, row))
+        failures += [r.explain() for r in wrong if not r.known]
+        for r in found:
+            failures += [
+                f"{r.name}: nobody has ruled about {name}: bochs {r.oracles['bochs'].get(name)}, "
+                f"qemu {r.oracles['qemu'].get(name)}, ours {r.ours.get(name)}"
+                for name in r.verdict.open
+            ]
+    table.add_section()
+    table.add_row("all", *map(str, totals))
+    for text in failures:
+        console.print(text, highlight=False, markup=False)
+    console.print(table)
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
