@@ -89,9 +89,8 @@ def _source(cases: Sequence[Case]) -> str:
     words = struct.unpack(f"<{layout.GDT_WORDS}Q", tables.gdt())
     parts.append(".balign 8\npristine_gdt:\n.quad " + ", ".join(f"{w:#x}" for w in words) + "\n")
     parts.append(_stubs())
-    parts.append(
-        f".org {0x1_2800 - layout.IMAGE:#x}\nframe:\n.skip 48\nafter:\n.skip CASE_SIZE\nundo_list:\n.skip 512\n"
-    )
+    parts.append(f".org {layout.WORK - layout.IMAGE:#x}\nframe:\n.skip 48\nafter:\n.skip CASE_SIZE\n")
+    parts.append("undo_list:\n.skip 512\n")
     parts.append("memory_before:\n.skip MEMORY_WORDS * 8\nmemory_after:\n.skip MEMORY_WORDS * 8\n")
     parts.append(f".org {layout.CASES - layout.IMAGE:#x}\ncase_table:\n")
     records = [_record(case, n) for n, case in enumerate(cases)]

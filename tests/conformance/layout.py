@@ -1,7 +1,7 @@
 """Where everything of the test image lies. Physical addresses are below 640 KiB, so that a BIOS can load them.
 
-Linear: KERNEL + p is physical p, supervisor, for the first 2 MiB. USER + p is physical p for the pages that user mode may
-see: the cases' code and the pages from UDATA on.
+Linear: KERNEL + p is physical p, supervisor, for the first 2 MiB. USER + p is physical p for the pages that user mode
+may see: the cases' code, UDATA, USTACK and UEXTRA.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ IMAGE = 0x1_0000
 STUBS = 0x1_1000
 """Entry of vector n at STUBS + 16 * n; the system-call entries follow."""
 LSTAR, CSTAR, SYSENTER = (STUBS + 0x1000 + 16 * n for n in range(3))
+WORK = 0x1_2800
+"""The harness's variables."""
 GDT, IDT, TSS, LDT = 0x1_4000, 0x1_5000, 0x1_6000, 0x1_6800
 PML4, LOW_PDPT, LOW_PD, LOW_PT, HIGH_PDPT, HIGH_PD, HIGH_PT = (0x1_7000 + 0x1000 * n for n in range(7))
 CASES = 0x2_0000

@@ -20,11 +20,11 @@ SETTABLE = frozenset(COMPARED) | {"rip", "gdt_limit", "gdt_base", "idt_limit", "
 class Case:
     """One micro-test.
 
-    code: AT&T assembly; `@name` is a label private to the case. It runs at CPL `cpl` (at its kernel or user address) and
-    ends with an event; one that falls off its end executes INT 0xFF, which reports the state and a frame (vector ff).
-    set: initial values of fields.COMPARED and INPUTS. gdt: descriptors by selector. idt: gates by vector. tss: words by
-    offset. pages: page-table entries by linear address (of the kernel or user map). memory: quadwords by linear kernel
-    address.
+    code: AT&T assembly; `@name` is a label private to the case. It runs at CPL `cpl` (at its kernel or user address)
+    and ends with an event; one that falls off its end executes INT 0xFF, which reports the state and a frame (vector
+    ff). set: initial values of fields.COMPARED and INPUTS. gdt: descriptors by selector. idt: gates by vector. tss:
+    words by offset. pages: page-table entries by linear address (of the kernel or user map). memory: quadwords by
+    linear kernel address.
     """
 
     name: str
