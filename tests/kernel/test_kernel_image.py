@@ -29,7 +29,7 @@ def test_features_change_the_code():
 
 
 def test_unknown_images_are_refused_by_name():
-    with pytest.raises(ImageError, match="there are .*linux-6.*did you mean linux-6"):
+    with pytest.raises(ImageError, match=r"there are .*linux-6.*did you mean linux-6"):
         build_image("linux-5", Profile())
 
 
@@ -41,7 +41,7 @@ def test_a_source_can_be_replaced():
 
 
 def test_replacing_an_unknown_source_is_refused():
-    with pytest.raises(ImageError, match="no source 'entry.S'"):
+    with pytest.raises(ImageError, match=r"no source 'entry\.S'"):
         build_image("linux-6", Profile(), (("entry.S", ""),))
 
 

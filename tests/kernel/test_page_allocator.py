@@ -1,5 +1,7 @@
 """The page allocator and the kernel's page tables."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_frames_are_distinct_zeroed_and_mapped_exactly_while_allocated(steps):
 def test_out_of_memory_leaves_everything_as_it_was():
     ram = memory(40)
     owned = []
-    with pytest.raises(OutOfMemoryError):
+    with suppress(OutOfMemoryError):
         while True:
             owned.append(mm.alloc_page(ram))
     before = mm.memory_info(ram).allocated

@@ -32,7 +32,7 @@ CASES = {
     "undefined": ("bad: ud2", Sig.SIGILL, ILL_ILLOPN, AT_FAULT, Vector.UD),
     "privileged": ("bad: hlt", Sig.SIGSEGV, SI_KERNEL, 0, Vector.GP),
     "int 0x81": ("bad: int $0x81", Sig.SIGSEGV, SI_KERNEL, 0, Vector.GP),
-    "non-canonical": ("movabsq $0x8000000000000000, %rax\nbad: movq (%rax), %rax", Sig.SIGSEGV, SI_KERNEL, 0, Vector.GP),
+    "non-canonical": ("movabsq $1 << 63, %rax\nbad: movq (%rax), %rax", Sig.SIGSEGV, SI_KERNEL, 0, Vector.GP),
     "stack": ("movabsq $0x8000000000000000, %rsp\nbad: pushq %rax", Sig.SIGBUS, SI_KERNEL, 0, Vector.SS),
     "null": ("bad: movq 0, %rax", Sig.SIGSEGV, SEGV_MAPERR, 0, Vector.PF),
     "write to text": ("bad: movq %rax, _start(%rip)", Sig.SIGSEGV, SEGV_ACCERR, "_start", Vector.PF),
