@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,9 +16,10 @@ from emu.arch import Cr4
 from emu.events import Frame
 from emu.machine.core import Core
 from emu.machine.machine import Machine
+from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, REGISTER_NAMES, SS
-from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct
+from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct, ThreadInfo
 from kernel_stubs.binding import registered
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 
@@ -27,7 +27,7 @@ KERNEL_HALF = 1 << 63
 _FARTHEST_USER_SYMBOL = 0x10000
 """A user address farther behind a symbol than this is not named after it: its size is unknown."""
 _REGISTER_BYTES = 16 * 8
-_PT_REGS = struct.Struct(f"<{ctypes.sizeof(PtRegs) // 8}Q")
+PT_REGS_SIZE = ctypes.sizeof(PtRegs)
 _LONGEST_INSTRUCTION = 15
 _STACK_WRITERS = ("mov", "lea", "xchg", "pop", "cmov")
 _GS_WRITERS = frozenset({"swapgs", "wrgsbase", "wrmsr"})
@@ -75,11 +75,14 @@ class View:
         ordered = sorted((address, name) for name, address in (user_symbols or {}).items())
         self._user_addresses = [address for address, _ in ordered]
         self._user_names = [name for _, name in ordered]
+        # The saved contexts stay where they are: look at their arrays once.
+        self._rows = [ctypes.addressof(core.cpu.state.regs) for core in self._machine.cores]
+        self._control = [core.cpu.state.cr for core in self._machine.cores]
         self._code: dict[int, str] = {}
         self._wheres: dict[int, str] = {}
         self._takes: dict[str, bool] = {}
         self._percpu: dict[int, int] = {}
-        self._tops: dict[int, int] = {}
+        self._words: dict[tuple[int, str], int] = {}
         self._stacks: dict[int, tuple[int, tuple[StackRange, ...]]] = {}
         stub = self.image.symbols.get
         self._stub_slots = (stub("__c_stubs_start", 0), stub("__c_stubs_end", 0))
@@ -217,15 +220,19 @@ class View:
         return bool(cr3 & PTI_USER_PGTABLE)
 
     # --- stacks -----------------------------------------------------------------------------------------------------
-    def top_of_stack(self, cpu: int) -> int:
-        """End of the current task's stack."""
-        at = self._tops.get(cpu)
+    def percpu_word(self, cpu: int, field: str) -> int:
+        """A quadword of the per-CPU area; 0 before there is one."""
+        at = self._words.get((cpu, field))
         if at is None:
             base = self.percpu_base(cpu)
             if not base:
                 return 0
-            at = self._tops[cpu] = self._kernel.physical(base + PerCpu.offset("top_of_stack"))
+            at = self._words[cpu, field] = self._kernel.physical(base + PerCpu.offset(field))
         return self._kernel.memory.read_u64(at)
+
+    def top_of_stack(self, cpu: int) -> int:
+        """End of the current task's stack."""
+        return self.percpu_word(cpu, "top_of_stack")
 
     def stacks(self, cpu: int) -> tuple[StackRange, ...]:
         """The stacks that this CPU may be on now."""
@@ -261,15 +268,15 @@ class View:
 
     def raw_registers(self, cpu: int) -> bytes:
         """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 as they lie in memory."""
-        return ctypes.string_at(ctypes.addressof(self._machine.cores[cpu].cpu.state.regs), _REGISTER_BYTES)
+        return ctypes.string_at(self._rows[cpu], _REGISTER_BYTES)
 
     def cr2(self, cpu: int) -> int:
         """CR2."""
-        return int(self._machine.cores[cpu].cpu.state.cr[2])
+        return int(self._control[cpu][2])
 
     def cr3(self, cpu: int) -> int:
         """CR3."""
-        return int(self._machine.cores[cpu].cpu.state.cr[3])
+        return int(self._control[cpu][3])
 
     def interrupts_enabled(self, cpu: int) -> bool:
         """RFLAGS.IF."""
@@ -277,7 +284,7 @@ class View:
 
     def smap(self, cpu: int) -> bool:
         """Whether CR4.SMAP is set: only then RFLAGS.AC matters in the kernel."""
-        return bool(int(self._machine.cores[cpu].cpu.state.cr[4]) & Cr4.SMAP)
+        return bool(self._control[cpu][4] & Cr4.SMAP)
 
     def user_gs_base(self, cpu: int) -> int | None:
         """GS_BASE if user mode is running, else None."""
@@ -295,17 +302,9 @@ class View:
 
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""
-        base = self.percpu_base(cpu)
-        if not base:
-            return 0
-        memory, physical = self._kernel.memory, self._kernel.physical
-        task = memory.read_u64(physical(base + PerCpu.offset("current_task")))
-        return memory.read_u64(physical(task + TaskStruct.offset("thread_info"))) if task else 0
-
-    def percpu_word(self, cpu: int, field: str) -> int:
-        """A quadword of the per-CPU area."""
-        base = self.percpu_base(cpu)
-        return self._kernel.memory.read_u64(self._kernel.physical(base + PerCpu.offset(field))) if base else 0
+        task = self.percpu_word(cpu, "current_task")
+        at = task + TaskStruct.offset("thread_info") + ThreadInfo.offset("flags")
+        return self._kernel.memory.read_u64(self._kernel.physical(at)) if task else 0
 
     def tss_sp0(self, cpu: int) -> int:
         """TSS.sp0, where an entry from user mode starts to push."""
@@ -313,22 +312,24 @@ class View:
         at = self._kernel.physical(base + PerCpu.offset("tss"))
         return int.from_bytes(self._kernel.memory.read(at + 4, 8), "little")
 
-    def pt_regs(self, address: int) -> tuple[int, ...] | None:
-        """The words of a pt_regs in kernel memory, from r15 to ss; None if it is not there."""
-        raw = self.read_kernel(address, _PT_REGS.size)
-        return _PT_REGS.unpack(raw) if raw is not None else None
+    def pt_regs(self, address: int) -> bytes | None:
+        """A pt_regs in kernel memory; None if nothing is mapped there."""
+        return self.read_kernel(address, PT_REGS_SIZE)
 
     def read_kernel(self, address: int, size: int) -> bytes | None:
         """Bytes at a kernel linear address, whatever CR3 holds; None if any is not mapped."""
+        kernel = self._kernel
         pieces = []
         try:
+            if (address & 0xFFF) + size <= 0x1000:
+                return kernel.memory.read(kernel.physical(address), size)
             while size:
                 length = min(size, 0x1000 - (address & 0xFFF))
-                pieces.append(self._kernel.memory.read(self._kernel.physical(address), length))
+                pieces.append(kernel.memory.read(kernel.physical(address), length))
                 address, size = address + length, size - length
-        except KernelOops:
+        except (KernelOops, PhysicalAddressError):
             return None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def read(self, cpu: int, address: int, size: int) -> bytes:
         """Up to `size` bytes through the CPU's current page tables; shorter where they end."""

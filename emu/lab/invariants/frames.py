@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from operator import itemgetter
 
 from emu.arch import Rflags
 from emu.events import CCalled, CReturned, Event, Frame, Returned
@@ -15,13 +16,21 @@ Words = tuple[int, ...]
 
 _IP, _SS = 16, 20
 _FRAME_NAMES = ("ip", "cs", "flags", "sp", "ss")
-# pt_regs word -> index among RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
-_REGISTERS = (15, 14, 13, 12, 5, 3, 11, 10, 9, 8, 0, 1, 2, 6, 7)
-_NAMES = ("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di")
-_BY_SYSCALL = frozenset({"ax", "cx", "r11"})
-"""What SYSCALL and its entry change by contract: -ENOSYS, the return RIP, RFLAGS."""
+_WORD_NAMES = (
+    "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax",
+    *_FRAME_NAMES,
+)  # fmt: skip
+_ROW_NAMES = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di", *(f"r{n}" for n in range(8, 16)))
+"""Of a row of registers as the CPU numbers them."""
+_TO_ROW = itemgetter(*(_WORD_NAMES.index(name) for name in _ROW_NAMES))
+"""pt_regs -> row."""
+_KEPT = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name != "sp"))
+_KEPT_BY_SYSCALL = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax", "cx", "r11")))
+"""All but what SYSCALL and its entry change by contract: -ENOSYS, the return RIP, RFLAGS."""
 _SYSRET_FLAGS = 0x3C7FD7
+_NOT_RF = ~int(Rflags.RF)
 _GPRS = struct.Struct("<16Q")
+_PT_REGS = struct.Struct("<21Q")
 
 
 class Frames(Invariant):
@@ -29,7 +38,7 @@ class Frames(Invariant):
 
     name = "frames"
     STATE = ("_left", "_calls")
-    _left: dict[int, dict[int, Words]]
+    _left: dict[int, dict[int, bytes]]
     """CPU -> entry -> its pt_regs as the last C function left them."""
     _calls: dict[int, tuple[tuple[int, str, int], ...]]
     """CPU -> C functions under way: entry, name, pointer to pt_regs."""
@@ -45,22 +54,22 @@ class Frames(Invariant):
         cpu, entry = event.cpu, self.chain.top(event.cpu)
         serial = entry.serial if entry is not None else 0
         self._calls[cpu] = (*self._calls.get(cpu, ()), (serial, event.name, event.args[0]))
-        words = self.view.pt_regs(event.args[0])
-        if words is None:
+        raw = self.view.pt_regs(event.args[0])
+        if raw is None:
             message = f"C function {event.name} gets pt_regs at {event.args[0]:#x}: nothing is mapped there"
             self.violated_by_call(event, message)
             return
         left = self._left.get(cpu, {}).get(serial)
         if left is not None:
-            wrong = _differences(words, left)
+            wrong = "" if raw == left else _differences(_PT_REGS.unpack(raw), _PT_REGS.unpack(left))
         elif entry is not None:
-            wrong = _against_entry(words, entry)
+            wrong = _against_entry(_PT_REGS.unpack(raw), entry)
         else:
             return
         if wrong:
             since = "C left" if left is not None else "the interrupted code had"
             self.violated_by_call(event, f"C function {event.name} gets pt_regs that are not what {since}: {wrong}")
-            self._remember(cpu, serial, words)
+            self._remember(cpu, serial, raw)
 
     def _c_returned(self, event: CReturned) -> None:
         cpu, calls = event.cpu, self._calls.get(event.cpu, ())
@@ -70,13 +79,13 @@ class Frames(Invariant):
             if calls[index][0] == serial and calls[index][1] == event.name:
                 self._calls[cpu] = calls[:index]
                 at = event.value if event.name == "fixup_bad_iret" and event.value else calls[index][2]
-                words = self.view.pt_regs(at)
-                if words is not None:
-                    self._remember(cpu, serial, words)
+                raw = self.view.pt_regs(at)
+                if raw is not None:
+                    self._remember(cpu, serial, raw)
                 return
 
-    def _remember(self, cpu: int, serial: int, words: Words) -> None:
-        self._left[cpu] = {**self._left.get(cpu, {}), serial: words}
+    def _remember(self, cpu: int, serial: int, raw: bytes) -> None:
+        self._left[cpu] = {**self._left.get(cpu, {}), serial: raw}
 
     # --- the return -------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
@@ -86,15 +95,16 @@ class Frames(Invariant):
         left = table.get(entry.serial if entry is not None else 0)
         if back.how is Closing.REPEAT:
             assert entry is not None
-            wrong = _register_differences(registers, _GPRS.unpack(entry.registers), frozenset())
+            wrong = _row_differences(registers, _GPRS.unpack(entry.registers), _KEPT)
         elif left is not None:
-            wrong = _frame_differences(event.frame, left[_IP : _SS + 1], event.by)
-            wrong += _register_differences(registers, _as_registers(left), frozenset())
+            words = _PT_REGS.unpack(left)
+            wrong = _frame_differences(event.frame, words[_IP : _SS + 1], event.by)
+            wrong += _row_differences(registers, _TO_ROW(words), _KEPT)
         elif entry is not None:
             was = entry.frame
             wrong = _frame_differences(event.frame, (was.ip, was.cs, was.flags, was.sp, was.ss), event.by)
-            exempt = _BY_SYSCALL if entry.vector is None else frozenset()
-            wrong += _register_differences(registers, _GPRS.unpack(entry.registers), exempt)
+            kept = _KEPT_BY_SYSCALL if entry.vector is None else _KEPT
+            wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
         else:
             wrong = []
         if wrong:
@@ -102,40 +112,31 @@ class Frames(Invariant):
         if back.how is Closing.USER:
             self._left[cpu], self._calls[cpu] = {}, ()
         elif entry is not None and left is not None:
-            self._left[cpu] = {serial: words for serial, words in table.items() if serial != entry.serial}
+            self._left[cpu] = {serial: raw for serial, raw in table.items() if serial != entry.serial}
 
     def _restores_wrong(self, event: Event, wrong: list[str], ended: Entry | None) -> None:
         assert isinstance(event, Returned)
         self.violated(event, f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}", ended=ended)
 
 
-def _as_registers(words: Words) -> Words:
-    table = [0] * 16
-    for word, register in enumerate(_REGISTERS):
-        table[register] = words[word]
-    return tuple(table)
-
-
 def _show(name: str, value: int, expected: int) -> str:
     return f"{name} is {value:#x}, was {expected:#x}"
 
 
-def _register_differences(registers: Words, expected: Words, exempt: frozenset[str]) -> list[str]:
-    """What differs between two rows of registers, RSP and `exempt` aside."""
-    if registers[:4] == expected[:4] and registers[5:] == expected[5:]:
+def _row_differences(row: Words, expected: Words, kept: itemgetter[tuple[int, ...]]) -> list[str]:
+    """What differs between two rows of registers."""
+    if kept(row) == kept(expected):
         return []
-    return [
-        _show(name, registers[at], expected[at])
-        for name, at in zip(_NAMES, _REGISTERS, strict=True)
-        if registers[at] != expected[at] and name not in exempt
-    ]
+    both = zip(kept(_ROW_NAMES), kept(row), kept(expected), strict=True)
+    return [_show(str(name), value, was) for name, value, was in both if value != was]
 
 
 def _frame_differences(frame: Frame, expected: Words, by: str) -> list[str]:
     words = (frame.ip, frame.cs, frame.flags, frame.sp, frame.ss)
     if by == "sysretq":  # SYSRETQ sets reserved flags as hardware wants them
-        flags = expected[2] & _SYSRET_FLAGS | Rflags.FIXED
-        expected = (*expected[:2], flags, *expected[3:])
+        expected = (*expected[:2], expected[2] & _SYSRET_FLAGS | 2, *expected[3:])
+    if words == expected:
+        return []
     rows = zip(_FRAME_NAMES, words, expected, strict=True)
     return [_show(name, word, was) for name, word, was in rows if word != was]
 
@@ -144,17 +145,17 @@ def _differences(words: Words, left: Words) -> str:
     """What differs between two pt_regs; orig_ax is the entry's own."""
     if words[:15] == left[:15] and words[_IP:] == left[_IP:]:
         return ""
-    names = (*_NAMES, "orig_ax", *_FRAME_NAMES)
-    both = zip(names, words, left, strict=True)
+    both = zip(_WORD_NAMES, words, left, strict=True)
     return ", ".join(_show(name, word, was) for name, word, was in both if word != was and name != "orig_ax")
 
 
 def _against_entry(words: Words, entry: Entry) -> str:
     """What differs between pt_regs and the state that an entry interrupted."""
     was, by_syscall = entry.frame, entry.vector is None
-    flags = was.flags & ~Rflags.RF if by_syscall else was.flags
-    frame = (was.ip, was.cs, int(flags), was.sp, was.ss)
-    found = [_show(n, word, old) for n, word, old in zip(_FRAME_NAMES, words[_IP:], frame, strict=True) if word != old]
-    exempt = _BY_SYSCALL if by_syscall else frozenset()
-    found += _register_differences(_as_registers(words), _GPRS.unpack(entry.registers), exempt)
+    flags = was.flags & _NOT_RF if by_syscall else was.flags
+    frame, kept = (was.ip, was.cs, flags, was.sp, was.ss), _KEPT_BY_SYSCALL if by_syscall else _KEPT
+    found = _row_differences(_TO_ROW(words), _GPRS.unpack(entry.registers), kept)
+    if words[_IP:] != frame:
+        both = zip(_FRAME_NAMES, words[_IP:], frame, strict=True)
+        found += [_show(name, word, old) for name, word, old in both if word != old]
     return ", ".join(found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from emu.arch import Msr, Vector
 from emu.events import CCalled, Delivered, Event, GsSwapped, MsrWritten, Returned, SystemCall
-from emu.lab.chain import Closing, Entry, EntryChain
+from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 
@@ -33,6 +33,7 @@ class GsNesting(Invariant):
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
+        self._loads_gs = not _LOADS_USER_GS.isdisjoint(view.image.symbols)
         self.handlers = {
             SystemCall: self._system_call,
             Delivered: self._delivered,
@@ -82,7 +83,7 @@ class GsNesting(Invariant):
             return
         percpu = self.view.percpu_base(cpu)
         bases = (event.gs_base, event.kernel_gs_base)
-        if self.view.symbol(event.ip).partition("+")[0] in _LOADS_USER_GS:
+        if self._loads_gs and self.view.symbol(event.ip).partition("+")[0] in _LOADS_USER_GS:
             if event.kernel_gs_base == percpu:
                 self._user[cpu] = event.gs_base
             return
@@ -94,7 +95,7 @@ class GsNesting(Invariant):
                 f"SWAPGS exchanges GS_BASE {self._words(cpu, bases[0])} with KERNEL_GS_BASE "
                 f"{self._words(cpu, bases[1])}; they must be the user's base {user:#x} and this CPU's {percpu:#x}",
             )
-        elif entry is not None and _gs(entry) == percpu != user:
+        elif entry is not None and entry.event.gs_base == percpu != user:
             self.violated(event, "SWAPGS to the user's base in an entry that interrupted the kernel after its SWAPGS")
         elif entry is not None and done > 2:
             self.violated(event, f"SWAPGS number {done} of one entry: one in and one out are due")
@@ -160,35 +161,33 @@ class GsNesting(Invariant):
         back = self.chain.last_return(cpu)
         if user is not None:
             if back.how is Closing.USER:
-                self._check_return(event, (user, self.view.percpu_base(cpu)), "user mode", back.entry)
+                self._check_return(event, user, self.view.percpu_base(cpu), back)
             elif back.entry is not None:
-                bases = (_gs(back.entry), back.entry.event.kernel_gs_base)
-                to = f"the code that it interrupted ({self.view.where(back.entry.frame.ip)})"
-                self._check_return(event, bases, to, None if back.how is Closing.REPEAT else back.entry)
+                self._check_return(event, back.entry.event.gs_base, back.entry.event.kernel_gs_base, back)
         if back.how is Closing.USER:
             self._swaps[cpu] = {}
         elif back.entry is not None and self._swaps.get(cpu):
             # A repeated NMI handler starts again from the interrupted state.
             self._swaps[cpu] = {s: n for s, n in self._swaps[cpu].items() if s != back.entry.serial}
 
-    def _check_return(self, event: Returned, bases: tuple[int, int], to: str, ended: Entry | None) -> None:
-        cpu = event.cpu
+    def _check_return(self, event: Returned, gs_base: int, kernel_gs_base: int, back: Return) -> None:
+        if event.gs_base == gs_base and event.kernel_gs_base == kernel_gs_base:
+            return
         wrong = [
-            f"{register} {self._words(cpu, value)} instead of {self._words(cpu, expected)}"
+            f"{register} {self._words(event.cpu, value)} instead of {self._words(event.cpu, expected)}"
             for register, value, expected in (
-                ("GS_BASE", event.gs_base, bases[0]),
-                ("KERNEL_GS_BASE", event.kernel_gs_base, bases[1]),
+                ("GS_BASE", event.gs_base, gs_base),
+                ("KERNEL_GS_BASE", event.kernel_gs_base, kernel_gs_base),
             )
             if value != expected
         ]
-        if wrong:
-            self.violated(event, f"{event.by.upper()} to {to} with {' and '.join(wrong)}", ended=ended)
+        to, ended = "user mode", back.entry
+        if back.how is not Closing.USER and back.entry is not None:
+            to = f"the code that it interrupted ({self.view.where(back.entry.frame.ip)})"
+            ended = None if back.how is Closing.REPEAT else back.entry
+        self.violated(event, f"{event.by.upper()} to {to} with {' and '.join(wrong)}", ended=ended)
 
     def _words(self, cpu: int, base: int) -> str:
         if base == self.view.percpu_base(cpu):
             return f"{base:#x} (this CPU's per-CPU base)"
         return f"{base:#x} (the user's base)" if base == self._user.get(cpu) else f"{base:#x}"
-
-
-def _gs(entry: Entry) -> int:
-    return entry.event.gs_base

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
 
 from emu.events import CCalled, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import Invariant
-from emu.lab.view import KERNEL_HALF, StackRange, View
-from kernel_stubs.abi import TASK_SIZE_MAX, PtRegs
+from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
+from kernel_stubs.abi import TASK_SIZE_MAX
 
 _FRAME = struct.Struct("<5Q")
-_PT_REGS_SIZE = ctypes.sizeof(PtRegs)
 TRAMPOLINE = "entry"
 
 
@@ -27,19 +25,20 @@ class Stacks(Invariant):
 
     # --- in C -------------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
-        if event.cpl or not self.view.stacks(event.cpu):
+        if event.cpl:
             return
         stack = self.view.stack_at(event.cpu, event.sp + 8)
         if stack is None:
-            self.violated_by_call(
-                event, f"C function {event.name} runs with RSP {event.sp:#x}, {self._no_stack(event.cpu, event.sp)}"
-            )
+            if self.view.stacks(event.cpu):
+                where = self._no_stack(event.cpu, event.sp)
+                self.violated_by_call(event, f"C function {event.name} runs with RSP {event.sp:#x}, {where}")
         elif stack.name == TRAMPOLINE:
             self.violated_by_call(event, f"C function {event.name} runs on the entry trampoline stack")
         elif event.sp % 8:
             self.violated_by_call(event, f"C function {event.name} runs with the misaligned RSP {event.sp:#x}")
         else:
-            number, entries = ist_number(stack.name), self.chain.stack(event.cpu)
+            entries = self.chain.stack(event.cpu)
+            number = ist_number(stack.name)
             if number and entries and all(entry.ist != number for entry in entries):
                 message = f"C function {event.name} runs on the {stack.name} stack, which is not in use"
                 self.violated_by_call(event, message)
@@ -56,7 +55,7 @@ class Stacks(Invariant):
 
     def _check_user_regs(self, event: CCalled, entry: Entry) -> None:
         """pt_regs of user mode end where their stack ends: nothing of an earlier entry lies above them."""
-        end = event.args[0] + _PT_REGS_SIZE
+        end = event.args[0] + PT_REGS_SIZE
         if end != self.view.top_of_stack(event.cpu) and not self._is_ist_top(event.cpu, entry.ist, end):
             self.violated_by_call(
                 event, f"C function {event.name} gets the pt_regs of user mode at {event.args[0]:#x}, "
@@ -92,7 +91,7 @@ class Stacks(Invariant):
     # --- the way out ------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
         back = self.chain.last_return(event.cpu)
-        if back.how is not Closing.USER or not self.view.stacks(event.cpu):
+        if back.how is not Closing.USER or not self.view.percpu_base(event.cpu):
             return
         end = event.frame_at + _FRAME.size
         if event.frame_at and end != self.view.tss_sp0(event.cpu):
