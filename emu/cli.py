@@ -45,6 +45,7 @@ def main() -> None:
 @click.option("--trace", "trace_to", metavar="FILE", help="Write every instruction and event to FILE; - is stdout.")
 @click.option("--trace-format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 @click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
+@click.option("--trace-boot", is_flag=True, help="Trace the kernel's boot code too, not only what follows it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def run(
     scenarios: tuple[str, ...],
@@ -52,6 +53,7 @@ def run(
     trace_to: str | None,
     trace_format: str,
     registers: bool,
+    trace_boot: bool,
     as_json: bool,
 ) -> None:
     """Run scenario files, or scenarios shipped with entry64 by their bare names, and judge them."""
@@ -72,7 +74,7 @@ def run(
 
         def tracing(name: str) -> Callable[[str], Trace]:
             write = (trace_file or sys.stdout).write
-            return lambda case: Trace(write, trace_format, registers, f"{name} {case}".rstrip())
+            return lambda case: Trace(write, trace_format, registers, f"{name} {case}".rstrip(), trace_boot)
 
         for name, one in prepared:
             own = list(run_prepared(one, name, tracing(name) if trace_file else None))

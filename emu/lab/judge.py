@@ -25,9 +25,9 @@ def unmet(expect: Expect, facts: Facts) -> Iterator[str]:
         yield f"expected {expect.faults} page faults, got {facts.faults}"
     if expect.console is not None and not any(expect.console in text for text in (*facts.notes, facts.text)):
         yield f"expected a note with {expect.console!r}; there were {_listed((*facts.notes, facts.text))}"
-    if expect.violation is not None and all(v.invariant != expect.violation for v in facts.violations):
-        broken = ", ".join(sorted({v.invariant for v in facts.violations})) or "none"
-        yield f"expected a violation of {expect.violation!r}; broken invariants: {broken}"
+    if expect.violation is not None and [v.invariant for v in facts.violations[:1]] != [expect.violation]:
+        broken = ", ".join(dict.fromkeys(v.invariant for v in facts.violations)) or "none"
+        yield f"expected the first violation to be of {expect.violation!r}; violated were, in this order: {broken}"
 
 
 def _end(expect: Expect, facts: Facts) -> Iterator[str]:

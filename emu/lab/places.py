@@ -16,6 +16,7 @@ from asm import Image, UnknownSymbol
 from emu.errors import ScenarioError, UnknownSymbolError
 from emu.machine.core import Core
 from kernel_stubs.abi import PerCpu, PtRegs, TaskStruct, Tss
+from kernel_stubs.boot import stacks
 from kernel_stubs.context import Kernel, percpu_address
 from kernel_stubs.layout import Struct
 
@@ -224,6 +225,21 @@ def _idt(text: str, where: str) -> AddressFinder:
     return lambda kernel, core: core.cpu.state.idt.base + offset
 
 
+_STACKS = ("task", "irq", "entry", "df", "nmi", "db", "mce", "vc")
+
+
+def _stack(text: str, where: str) -> AddressFinder:
+    name, plus, offset = text.partition("+")
+    if name not in _STACKS or (plus and not _NUMBER.fullmatch(offset)):
+        raise ScenarioError(f"{where}: there is no stack {text!r}; there are {', '.join(_STACKS)}")
+
+    def find(kernel: Kernel, core: Core) -> int:
+        low = next(s.low for s in stacks(kernel, core.index) if s.name.lower().rpartition(" ")[2] == name)
+        return low + _number(offset or "0")
+
+    return find
+
+
 def _percpu_area(kernel: Kernel, core: Core) -> PerCpu:
     return kernel.view(PerCpu, percpu_address(kernel, core.index))
 
@@ -232,6 +248,7 @@ _STATE: dict[str, Callable[[str, str], AddressFinder]] = {
     "percpu": _percpu,
     "task": _task,
     "regs": _regs,
+    "stack": _stack,
     "tss": _tss,
     "idt": _idt,
 }

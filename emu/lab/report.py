@@ -79,7 +79,6 @@ def _single(report: Report) -> list[str]:
         data = facts.stream(descriptor)
         if data:
             lines.append(f"{name}: {_shown(data)}")
-    lines += [f"note: {text}" for text in facts.notes if not text.startswith("page ")]
     return [*lines, *problems(report), verdict_line(report)]
 
 

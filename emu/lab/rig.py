@@ -6,14 +6,17 @@ emu.lab.run judges those of a scenario, the `exec` command those of a program.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from asm import Image
 from emu.arch import Vector
 from emu.events import CCalled, Delivered, Event, Note, Returned
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge
+from emu.lab.observers.path import PathSummary
 from emu.lab.view import View
 from emu.lab.violation import Violation
 from emu.machine.core import Core, End, EndKind
@@ -22,6 +25,11 @@ from kernel_stubs.boot import BootOptions, System, boot
 from kernel_stubs.context import percpu_address
 from kernel_stubs.syscalls.table import unknown_syscalls
 
+if TYPE_CHECKING:
+    from emu.lab.observers.trace import Trace as TraceObserver
+
+BOOTED = "syscall_exit_to_user_mode"
+"""C function that a new process goes to user mode by; what happens before it is boot."""
 SLICE = 1_000_000
 """Instructions between two looks at the program's output."""
 
@@ -35,6 +43,18 @@ class Trace:
     registers: bool = False
     title: str = ""
     """What is traced, for the first line."""
+    boot: bool = False
+    """Whether to begin at the first instruction of the kernel, not when it goes to user mode for the first time."""
+
+    def begin(self, view: View) -> TraceObserver:
+        """The observer that writes it, after a first line."""
+        from emu.lab.observers.trace import JsonlTrace, TextTrace
+
+        if self.form == "jsonl":
+            self.write(json.dumps({"event": "run", "title": self.title}) + "\n")
+            return JsonlTrace(view, self.write, self.registers)
+        self.write(f"== {self.title}\n")
+        return TextTrace(view, self.write, self.registers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +117,7 @@ class Rig:
         self._start = self._system.machine.snapshot()
         self._user_image = user_image
         self._user_symbols = options.program.symbols
-        self.cpus = options.cpus
+        self._booted = options.image.symbols.get(BOOTED)
 
     def run(
         self,
@@ -112,34 +132,22 @@ class Rig:
     ) -> Facts:
         """One run. `allowed`: the ENDINGS of emu.lab.invariants that are no violation. Without `log` there is no path
         and nothing about calls, which a long run has too many of; `on_output` gets output while the program runs."""
-        try:
-            from emu.lab.observers.path import PathSummary
-        except ImportError:  # TEMPORARY
-
-            class PathSummary:
-                def __init__(self, view):
-                    pass
-
-                def __call__(self, e):
-                    pass
-
-                def lines(self):
-                    return []
-
         system, machine = self._system, self._system.machine
         self._rewind()
         view = View(system, self._user_image, self._user_symbols)
         judge = Judge(view, reproduce, allowed)
         facts, path = _Log(), PathSummary(view)
-        tracer = _tracer(trace, view)
-        machine.observers += [judge, *([facts, path] if log else []), *([tracer] if tracer else [])]
-        if tracer is not None:
-            for core in machine.cores:
-                tracer.start(core)
+        machine.observers.append(judge)
+        if log:
+            machine.observers += [facts, path]
         plan = Plan(list(injections))
         fired: list[str] = []
         missed: list[str] = []
-        end = self._drive(plan, budget, fired, missed, on_output)
+        tracer = trace.begin(view) if trace else None
+        if tracer is not None and (trace is None or trace.boot or self._booted is None):
+            tracer.attach(machine)
+            tracer = None
+        end = self._drive(plan, budget, fired, missed, on_output, tracer)
         missed += [self._why_missed(injection, plan) for injection in plan.waiting]
         core = machine.cores[0]
         code = self._exit_code(core) if end.kind is EndKind.FINISHED else None
@@ -179,11 +187,14 @@ class Rig:
         fired: list[str],
         missed: list[str],
         on_output: Callable[[int, bytes], None] | None,
+        tracer: TraceObserver | None,
     ) -> End:
+        """To the end. `tracer` is to be attached once the kernel has booted."""
         core = self._system.machine.cores[0]
         output, shown = self._system.kernel.output, 0
         while True:
-            core.set_breakpoints(plan.breakpoints())
+            waiting = {self._booted} if tracer is not None and self._booted is not None else set()
+            core.set_breakpoints(plan.breakpoints() | waiting)
             limit = min(budget, core.clock + SLICE if on_output else budget)
             due = plan.next_count()
             end = core.advance(limit if due is None else min(limit, due))
@@ -193,6 +204,9 @@ class Rig:
                 shown = len(output)
             if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
                 return end
+            if tracer is not None and core.cpu.ip in waiting:
+                tracer.attach(self._system.machine)
+                tracer = None
             ready = plan.due(core, arrived=end.kind is EndKind.BREAKPOINT)
             if end.kind is EndKind.LIMIT and core.clock >= budget and not ready:
                 return End(EndKind.LIMIT, end.ip, f"endless loop: instruction budget {budget} exhausted")
@@ -211,13 +225,9 @@ class Rig:
         count = plan.arrivals.get(injection.number, 0)
         if not count:
             return f"{head}: the injection point was never reached"
-        return f"{head}: the injection point was reached {count} times only"
+        return f"{head}: the injection point was reached only {'once' if count == 1 else f'{count} times'}"
 
     def _exit_code(self, core: Core) -> int:
         kernel = self._system.kernel
         percpu = kernel.view(PerCpu, percpu_address(kernel, core.index))
         return kernel.view(TaskStruct, percpu.current_task).exit_code
-
-
-def _tracer(trace: Trace | None, view: View) -> object:
-    return None

@@ -161,7 +161,10 @@ def run_prepared(prepared: Prepared, command: str, trace: Callable[[str], Trace]
 
 
 def _report(name: str, scenario: Scenario, case: str, facts: Facts, reproduce: str) -> Report:
-    unexpected = tuple(v for v in facts.violations if v.invariant != scenario.expect.violation)
+    known = scenario.expect.violation
+    # What follows the violation that a scenario announces is its consequence.
+    announced = known is not None and facts.violations[:1] and facts.violations[0].invariant == known
+    unexpected = () if announced else facts.violations
     shortfalls = tuple(unmet(scenario.expect, facts))
     return Report(name, scenario.title, scenario.shows.strip(), case, facts, unexpected, shortfalls, reproduce)
 

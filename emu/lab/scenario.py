@@ -220,7 +220,7 @@ class Expect(Model):
     console: str | None = None
     """Part of what the C side reported: a note, or the text of a crash."""
     violation: str | None = None
-    """The invariant that a known-bad scenario violates."""
+    """The invariant that a known-bad scenario violates first; what follows is taken as its consequence."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Expect:
