@@ -163,7 +163,7 @@ def program_from_image(image: Image, name: str) -> UserProgram:
         if not segment.data:
             continue
         data += bytes((segment.address - len(data)) % PAGE_SIZE)
-        rights = VmFlags.READ
+        rights = int(VmFlags.READ)
         if "w" in segment.flags:
             rights |= VmFlags.WRITE
         if "x" in segment.flags:
