@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asm.assembler import Encoder
+from asm.assembler import BAD_OPERANDS, Encoder
 from asm.errors import Problem
 from asm.operands import REGISTERS, SEGMENTS, Operand
 
@@ -56,6 +56,11 @@ NOT_IN_64_BIT = frozenset(
 NEEDS_SUFFIX = frozenset({"movs", "stos", "lods", "scas", "cmps", "ins", "outs"})
 
 
+# String instructions: the registers of their memory operands, as sources and destinations.
+_STRING_MOVES = frozenset(name + suffix for name in ("movs", "cmps") for suffix in ("b", "w", "l", "q"))
+_STRING_BASES = {"lods": "si", "outs": "si", "stos": "di", "scas": "di", "ins": "di", "xlat": "bx"}
+
+
 def adjust(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tuple[Operand, ...]]:
     """The mnemonic and operands for which Keystone gives gas's code."""
     mnemonic = RENAMED.get(mnemonic, mnemonic)
@@ -63,6 +68,7 @@ def adjust(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tuple[Ope
         raise Problem(f"{mnemonic} does not exist in 64-bit mode")
     if mnemonic in NEEDS_SUFFIX and not any(operand.kind == "reg" for operand in operands):
         raise Problem(f"{mnemonic} needs a suffix: {', '.join(mnemonic + suffix for suffix in 'bwlq')}")
+    _check_string(mnemonic, operands)
     operands = tuple(_drop_default_segment(operand) if operand.segment else operand for operand in operands)
     if mnemonic[:3] == "mov" and mnemonic[3:] in ("", "w", "l", "q") and len(operands) == 2:
         if any(operand.text in SEGMENTS and operand.kind == "reg" for operand in operands):
@@ -76,6 +82,23 @@ def adjust(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tuple[Ope
     elif mnemonic == "movsxd" and len(operands) == 2 and REGISTERS.get(operands[1].text) == 64:
         return "movslq", operands
     return mnemonic, operands
+
+
+def _check_string(mnemonic: str, operands: tuple[Operand, ...]) -> None:
+    """Keystone takes any memory operand of a string instruction, warns on stderr and ignores it."""
+    memory = [operand for operand in operands if operand.kind == "mem"]
+    stem = mnemonic if mnemonic in _STRING_BASES else mnemonic[:-1]
+    if mnemonic in _STRING_MOVES and len(memory) == len(operands) == 2:
+        allowed: tuple[str, ...] = ("si", "di") if mnemonic.startswith("movs") else ("di", "si")
+    elif stem in _STRING_BASES and len(memory) == 1:
+        allowed = (_STRING_BASES[stem],)
+    else:
+        return
+    for operand, base in zip(memory, allowed, strict=True):
+        if operand.text or operand.index or operand.base != f"r{base}":
+            raise Problem(f"the operand of {mnemonic} is (%r{base})")
+        if operand.segment not in ("", "es" if base == "di" else "ds"):
+            raise Problem(f"write the segment as a prefix: {operand.segment} {mnemonic}")
 
 
 def _drop_default_segment(operand: Operand) -> Operand:
@@ -94,9 +117,9 @@ def _segment_move(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tu
     suffix = mnemonic[3:]
     general = source if target.text in SEGMENTS else target
     if general.text not in REGISTERS or (suffix and suffix != LAST_LETTER.get(REGISTERS[general.text])):
-        raise Problem("no instruction with these operands")
+        raise Problem(BAD_OPERANDS)
     if source.kind != "reg" or target.kind != "reg":
-        raise Problem("no instruction with these operands")
+        raise Problem(BAD_OPERANDS)
     if target.text in SEGMENTS:
         return "movl", (replace(source, text=resize(source.text, 32)), target)
     if REGISTERS[target.text] == 16:
@@ -104,13 +127,28 @@ def _segment_move(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tu
     return "movl", (source, replace(target, text=resize(target.text, 32)))
 
 
+_STEMS = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
+_GENERAL = {
+    64: [f"r{stem}" for stem in _STEMS] + [f"r{number}" for number in range(8, 16)],
+    32: [f"e{stem}" for stem in _STEMS] + [f"r{number}d" for number in range(8, 16)],
+    16: [*_STEMS] + [f"r{number}w" for number in range(8, 16)],
+}
+_NUMBERS = {name: number for names in _GENERAL.values() for number, name in enumerate(names)}
+
+
+def register_number(register: str) -> int:
+    """The number of a general register of 16, 32 or 64 bits; Problem for any other."""
+    if register not in _NUMBERS:
+        raise Problem(BAD_OPERANDS)
+    return _NUMBERS[register]
+
+
 def resize(register: str, bits: int) -> str:
     """The general register of another size: `r9`, 32 -> `r9d`."""
-    number = register.removeprefix("r").rstrip("dwb") if register[1:2].isdigit() else ""
-    if number.isdigit():
-        return f"r{number}{ {64: '', 32: 'd', 16: 'w'}[bits] }"
-    stem = register[1:] if register[0] in "re" and len(register) == 3 else register
-    return {64: "r", 32: "e", 16: ""}[bits] + stem
+    number = register_number(register)
+    if bits not in _GENERAL:
+        raise Problem(BAD_OPERANDS)
+    return _GENERAL[bits][number]
 
 
 def direct_code(mnemonic: str, operands: tuple[Operand, ...], shown: list[str], encoder: Encoder) -> bytes | None:
@@ -125,7 +163,7 @@ def direct_code(mnemonic: str, operands: tuple[Operand, ...], shown: list[str], 
     if mnemonic in NOPS and len(operands) == 1 and operands[0].kind in ("reg", "mem"):
         bits = NOPS[mnemonic] or (REGISTERS[operands[0].text] if operands[0].kind == "reg" else 32)
         if bits not in (16, 32, 64) or (operands[0].kind == "reg" and REGISTERS[operands[0].text] != bits):
-            raise Problem("no instruction with these operands")
+            raise Problem(BAD_OPERANDS)
         donor = {16: "cmovow {},%ax", 32: "cmovol {},%eax", 64: "cmovoq {},%rax"}[bits]
         return _transplant(encoder.code(donor.format(shown[0])), 0x40, 0x1F)
     if mnemonic == "cldemote" and len(operands) == 1 and operands[0].kind == "mem":
@@ -135,11 +173,9 @@ def direct_code(mnemonic: str, operands: tuple[Operand, ...], shown: list[str], 
 
 def _register_form(mnemonic: str, register: str) -> bytes:
     prefix, opcode, field, sizes, wide = REGISTER_FORMS[mnemonic]
-    bits = REGISTERS[register]
-    names = [resize(name, bits) for name in ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")]
+    number, bits = register_number(register), REGISTERS[register]
     if bits not in sizes:
-        raise Problem("no instruction with these operands")
-    number = names.index(register) if register in names else int(register.strip("rdwb"))
+        raise Problem(BAD_OPERANDS)
     rex = (0x48 if wide and bits == 64 else 0) | (0x41 if number > 7 else 0)
     return (
         bytes.fromhex(prefix) + (bytes([rex]) if rex else b"") + bytes([0x0F, opcode, 0xC0 | field << 3 | number & 7])
@@ -151,16 +187,16 @@ def _like_cmov(mnemonic: str, operands: tuple[Operand, ...], shown: list[str], e
     bits = REGISTERS[target.text]
     suffix = mnemonic[3:]
     if bits not in (16, 32, 64) or (suffix and LAST_LETTER[bits] != suffix):
-        raise Problem("no instruction with these operands")
+        raise Problem(BAD_OPERANDS)
     first = shown[0]
     if source.kind == "reg":
         source_bits = REGISTERS[source.text]
         # lar and lsl read a selector: gas takes a 16-bit source, or one of the target's size
         if source_bits != bits and not (source_bits == 16 and mnemonic[:2] != "ud"):
-            raise Problem("no instruction with these operands")
+            raise Problem(BAD_OPERANDS)
         first = "%" + resize(source.text, bits)
     elif source.kind != "mem":
-        raise Problem("no instruction with these operands")
+        raise Problem(BAD_OPERANDS)
     code = encoder.code(f"cmovo{LAST_LETTER[bits]} {first},{shown[1]}")
     return _transplant(code, 0x40, LIKE_CMOV[mnemonic])
 

@@ -87,6 +87,8 @@ def forms() -> list[str]:
         lines.append(f"{name} {operand}")
     for prefix, name in product(["rep", "repz", "repne"], ["movsb", "movsq", "stosl", "scasb", "cmpsw", "lodsq"]):
         lines.append(f"{prefix} {name}")
+    lines += ["movsq (%rsi),(%rdi)", "movsb %ds:(%rsi),%es:(%rdi)", "cmpsb (%rdi),(%rsi)", "stosq %rax,%es:(%rdi)"]
+    lines += ["lodsl (%rsi),%eax", "scasb (%rdi),%al", "insb %dx,(%rdi)", "outsl (%rsi),%dx", "gs lodsb", "gs movsq"]
     return lines
 
 
@@ -166,6 +168,11 @@ def test_same_code_as_gas(tmp_path: Path) -> None:
         ("loop far; .skip 200; far:", "does not fit in 8 bits"),
         ("jrcxz far; .skip 200; far:", "does not fit in 8 bits"),
         ("push %rip", "address only"),
+        ("movsb (%rbx),(%rdi)", "is (%rsi)"),
+        ("scasq (%rsi)", "is (%rdi)"),
+        ("lodsb 8(%rsi)", "is (%rsi)"),
+        ("xlatb (%rax)", "is (%rbx)"),
+        ("lodsb %gs:(%rsi)", "gs lodsb"),
         ("frobnicate %rax", "unknown instruction"),
     ],
 )
