@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.arch import Selector, Vector
-from emu.events import CCalled, Delivered, Event, EventType, Frame, Returned, SystemCall
+from emu.events import CCalled, Delivered, Event, EventType, Returned, SystemCall
 from kernel_stubs.syscalls.names import syscall_name
 
 if TYPE_CHECKING:
     from emu.lab.view import View
 
 
+FrameWords = tuple[int, int, int, int, int]
+"""ip, cs, flags, sp, ss."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One crossing into the kernel; never changed after it is made. `frame` is what its return should restore."""
+    """One crossing into the kernel; never changed after it is made."""
 
     serial: int
     event: SystemCall | Delivered
-    frame: Frame
+    from_user: bool
+    """Whether it came from CPL 3."""
+    words: FrameWords
+    """What its return should restore."""
     cr3: int
     """As the handler found it."""
     registers: bytes
     """RAX..R15 of the interrupted code."""
 
     @property
-    def from_user(self) -> bool:
-        """Whether it came from CPL 3."""
-        return self.frame.cs & 3 == 3
+    def ip(self) -> int:
+        """Where its return should go."""
+        return self.words[0]
 
     @property
     def ist(self) -> int:
@@ -58,8 +65,7 @@ class Closing(Enum):
     UNKNOWN = "unknown"  # no entry is under way
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(NamedTuple):
     """The last return of a CPU: how it went, and the entry that it ended (or goes on with, for REPEAT)."""
 
     how: Closing
@@ -74,6 +80,7 @@ class ChainState:
     parked: dict[int, tuple[Entry, ...]]
 
 
+_USER_CS, _USER_DS = int(Selector.USER_CS), int(Selector.USER_DS)
 _NOTHING = Return(Closing.UNKNOWN, None)
 
 
@@ -124,7 +131,7 @@ class EntryChain:
 
     def words(self, entry: Entry) -> str:
         """One entry: `NMI at entry_SYSCALL_64+0x3 (entry_64.S:41)`."""
-        event, place = entry.event, self._view.where(entry.frame.ip)
+        event, place = entry.event, self._view.where(entry.ip)
         if isinstance(event, SystemCall):
             return f"SYSCALL {event.number} ({syscall_name(event.number)}) from user {self._view.where(event.ip)}"
         name = vector_name(event.vector, event.type)
@@ -144,19 +151,19 @@ class EntryChain:
         self._last, self._seen = {}, None
 
     # --- events -----------------------------------------------------------------------------------------------------
-    def _push(self, event: SystemCall | Delivered, frame: Frame) -> None:
-        view, cpu = self._view, event.cpu
+    def _push(self, event: SystemCall | Delivered, words: FrameWords) -> None:
+        view, cpu, from_user = self._view, event.cpu, words[1] & 3 == 3
         self._serial += 1
-        registers = view.raw_registers(cpu)
-        entry = Entry(self._serial, event, frame, view.cr3(cpu), registers)
+        entry = Entry(self._serial, event, from_user, words, view.cr3(cpu), view.raw_registers(cpu))
         # What user mode was doing when it entered is over: an older entry of this CPU never returned.
-        self._open[cpu] = (entry,) if frame.cs & 3 else (*self._open.get(cpu, ()), entry)
+        self._open[cpu] = (entry,) if from_user else (*self._open.get(cpu, ()), entry)
 
     def _system_call(self, event: SystemCall) -> None:
-        self._push(event, Frame(event.return_ip, Selector.USER_CS, event.flags, event.sp, Selector.USER_DS))
+        self._push(event, (event.return_ip, _USER_CS, event.flags, event.sp, _USER_DS))
 
     def _delivered(self, event: Delivered) -> None:
-        self._push(event, event.frame)
+        frame = event.frame
+        self._push(event, (frame.ip, frame.cs, frame.flags, frame.sp, frame.ss))
 
     def _c_called(self, event: CCalled) -> None:
         if event.name == "__switch_to" and len(event.args) >= 2:
@@ -171,8 +178,8 @@ class EntryChain:
             self._last[cpu] = Return(Closing.USER, entries[-1] if entries else None)
             return
         for index in range(len(entries) - 1, -1, -1):
-            was = entries[index].frame
-            if was.ip == frame.ip and was.sp == frame.sp and was.cs == frame.cs:
+            ip, cs, _, sp, _ = entries[index].words
+            if ip == frame.ip and sp == frame.sp and cs == frame.cs:
                 self._close(cpu, entries, index, Closing.MATCH)
                 return
         if frame.ip == self._repeat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,6 +29,8 @@ _FARTHEST_USER_SYMBOL = 0x10000
 """A user address farther behind a symbol than this is not named after it: its size is unknown."""
 _REGISTER_BYTES = 16 * 8
 PT_REGS_SIZE = ctypes.sizeof(PtRegs)
+_TASK_FLAGS = TaskStruct.offset("thread_info") + ThreadInfo.offset("flags")
+_U64 = struct.Struct("<Q")
 _LONGEST_INSTRUCTION = 15
 _STACK_WRITERS = ("mov", "lea", "xchg", "pop", "cmov")
 _GS_WRITERS = frozenset({"swapgs", "wrgsbase", "wrmsr"})
@@ -70,6 +73,7 @@ class View:
     ) -> None:
         self._kernel = system.kernel
         self._machine = system.machine
+        self._ram = system.machine.memory.ram
         self.image = system.kernel.image
         self.user_image = user_image
         ordered = sorted((address, name) for name, address in (user_symbols or {}).items())
@@ -228,7 +232,7 @@ class View:
             if not base:
                 return 0
             at = self._words[cpu, field] = self._kernel.physical(base + PerCpu.offset(field))
-        return self._kernel.memory.read_u64(at)
+        return int(_U64.unpack_from(self._ram, at)[0])
 
     def top_of_stack(self, cpu: int) -> int:
         """End of the current task's stack."""
@@ -303,8 +307,7 @@ class View:
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""
         task = self.percpu_word(cpu, "current_task")
-        at = task + TaskStruct.offset("thread_info") + ThreadInfo.offset("flags")
-        return self._kernel.memory.read_u64(self._kernel.physical(at)) if task else 0
+        return int(_U64.unpack_from(self._ram, self._kernel.physical(task + _TASK_FLAGS))[0]) if task else 0
 
     def tss_sp0(self, cpu: int) -> int:
         """TSS.sp0, where an entry from user mode starts to push."""
@@ -322,7 +325,8 @@ class View:
         pieces = []
         try:
             if (address & 0xFFF) + size <= 0x1000:
-                return kernel.memory.read(kernel.physical(address), size)
+                at = kernel.physical(address)
+                return self._ram[at : at + size]
             while size:
                 length = min(size, 0x1000 - (address & 0xFFF))
                 pieces.append(kernel.memory.read(kernel.physical(address), length))

@@ -101,8 +101,7 @@ class Frames(Invariant):
             wrong = _frame_differences(event.frame, words[_IP : _SS + 1], event.by)
             wrong += _row_differences(registers, _TO_ROW(words), _KEPT)
         elif entry is not None:
-            was = entry.frame
-            wrong = _frame_differences(event.frame, (was.ip, was.cs, was.flags, was.sp, was.ss), event.by)
+            wrong = _frame_differences(event.frame, entry.words, event.by)
             kept = _KEPT_BY_SYSCALL if entry.vector is None else _KEPT
             wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
         else:
@@ -151,9 +150,10 @@ def _differences(words: Words, left: Words) -> str:
 
 def _against_entry(words: Words, entry: Entry) -> str:
     """What differs between pt_regs and the state that an entry interrupted."""
-    was, by_syscall = entry.frame, entry.vector is None
-    flags = was.flags & _NOT_RF if by_syscall else was.flags
-    frame, kept = (was.ip, was.cs, flags, was.sp, was.ss), _KEPT_BY_SYSCALL if by_syscall else _KEPT
+    frame, kept = entry.words, _KEPT
+    if entry.vector is None:
+        ip, cs, flags, sp, ss = frame
+        frame, kept = (ip, cs, flags & _NOT_RF, sp, ss), _KEPT_BY_SYSCALL
     found = _row_differences(_TO_ROW(words), _GPRS.unpack(entry.registers), kept)
     if words[_IP:] != frame:
         both = zip(_FRAME_NAMES, words[_IP:], frame, strict=True)

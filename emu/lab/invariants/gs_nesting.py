@@ -183,7 +183,7 @@ class GsNesting(Invariant):
         ]
         to, ended = "user mode", back.entry
         if back.how is not Closing.USER and back.entry is not None:
-            to = f"the code that it interrupted ({self.view.where(back.entry.frame.ip)})"
+            to = f"the code that it interrupted ({self.view.where(back.entry.ip)})"
             ended = None if back.how is Closing.REPEAT else back.entry
         self.violated(event, f"{event.by.upper()} to {to} with {' and '.join(wrong)}", ended=ended)
 

@@ -24,9 +24,9 @@ class PageTables(Invariant):
             }
 
     def _left_user_mode(self, event: SystemCall | Delivered) -> None:
-        cr3 = self.view.cr3(event.cpu)
-        if self.view.kernel_cr3(cr3):
-            self.violated(event, f"user mode ran with the kernel's page tables, CR3 {cr3:#x}")
+        entry = self.chain.top(event.cpu)
+        if entry is not None and self.view.kernel_cr3(entry.cr3):
+            self.violated(event, f"user mode ran with the kernel's page tables, CR3 {entry.cr3:#x}")
 
     def _delivered(self, event: Delivered) -> None:
         ip, cr3 = event.frame.ip, self.view.cr3(event.cpu)

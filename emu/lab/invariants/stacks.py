@@ -8,7 +8,7 @@ from emu.events import CCalled, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
-from kernel_stubs.abi import TASK_SIZE_MAX
+from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE
 
 _FRAME = struct.Struct("<5Q")
 TRAMPOLINE = "entry"
@@ -25,7 +25,7 @@ class Stacks(Invariant):
 
     # --- in C -------------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
-        if event.cpl:
+        if event.cpl or self._plainly_right(event):
             return
         stack = self.view.stack_at(event.cpu, event.sp + 8)
         if stack is None:
@@ -44,6 +44,14 @@ class Stacks(Invariant):
                 self.violated_by_call(event, message)
             elif entries and entries[-1].from_user and event.args and self.view.takes_pt_regs(event.name):
                 self._check_user_regs(event, entries[-1])
+
+    def _plainly_right(self, event: CCalled) -> bool:
+        """The usual case, decided by the task stack alone."""
+        top = self.view.top_of_stack(event.cpu)
+        if not top - THREAD_SIZE < event.sp + 8 <= top or event.sp & 7:
+            return False
+        entry = self.chain.top(event.cpu)
+        return entry is None or not entry.from_user or (bool(event.args) and event.args[0] + PT_REGS_SIZE == top)
 
     def _no_stack(self, cpu: int, sp: int) -> str:
         if sp <= TASK_SIZE_MAX:
@@ -76,8 +84,7 @@ class Stacks(Invariant):
 
     def _check_copied(self, event: Delivered, entry: Entry) -> None:
         """The new frame lies over that of `entry`, which must have been copied to another place before."""
-        was = entry.frame
-        words = _FRAME.pack(was.ip, was.cs, was.flags, was.sp, was.ss)
+        words = _FRAME.pack(*entry.words)
         for stack in self.view.stacks(event.cpu):
             content = self.view.read_kernel(stack.low, stack.high - stack.low)
             if content is not None and words in content:
