@@ -24,7 +24,7 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import Rflags
+from emu.arch import Cr4, Efer, PageFault, Rflags, Vector
 from emu.machine import engine
 from emu.machine.memory import Memory
 from emu.machine.registers import Registers
@@ -34,6 +34,10 @@ _INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_voi
 _FLAG_CB = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _IN_CB = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
 _OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
+
+
+MAX_INSTRUCTION = 15
+"""Bytes."""
 
 
 class StopKind(Enum):
@@ -234,13 +238,18 @@ class Cpu(Registers):
         if count <= 0:
             return Stop(StopKind.COUNT, 0, self.state.rip)
         self._write_back()
-        ip = self.state.rip
+        ip, cr2 = self.state.rip, self.state.cr[2]
         self._pass_ip = ip if step_over and ip in self._stops and ip not in self._quiet else -1
         self._stop = None
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._context.context)
-        return self._explain(status, count, self._counter.value)
+        stop = self._explain(status, count, self._counter.value)
+        if stop.kind is StopKind.FAULT and stop.vector == Vector.PF and stop.retired == count:
+            # The count was reached, and the engine has already tried to fetch what follows: that is for the next run.
+            self.state.cr[2] = cr2
+            return Stop(StopKind.COUNT, count, stop.ip)
+        return stop
 
     def _explain(self, status: int, count: int, counter: int) -> Stop:
         state = self.state
@@ -256,9 +265,11 @@ class Cpu(Registers):
         kind = stop.kind
         if kind is StopKind.SOFTWARE or kind is StopKind.SYSCALL or kind is StopKind.SYSENTER:
             stop.retired = counter
-        elif kind is StopKind.FAULT and stop.vector == 1:
+        elif kind is StopKind.FAULT and stop.vector == Vector.DB:
             # A single step is reported after its instruction, a breakpoint (DR0-3) before it.
             stop.retired = counter if state.eflags & Rflags.TF else counter - 1
+        elif kind is StopKind.FAULT and stop.vector == Vector.PF and self._is_fetch(stop.error_code):
+            stop.retired = counter  # the count hook runs with the instruction, and this one was not even translated
         else:
             stop.retired = counter - 1
         stop.ip = state.rip
@@ -266,6 +277,13 @@ class Cpu(Registers):
             state.old_exception = -1  # or the next contributory fault becomes #DF inside the engine
             self._dirty = True
         return stop
+
+    def _is_fetch(self, error_code: int) -> bool:
+        """Whether a page fault is one of instruction fetch; without NX and SMEP the error code does not say."""
+        state = self.state
+        if state.efer & Efer.NXE or state.cr[4] & Cr4.SMEP:
+            return bool(error_code & PageFault.I)
+        return state.rip <= state.cr[2] < state.rip + MAX_INSTRUCTION
 
     def _write_back(self) -> None:
         if self._dirty:

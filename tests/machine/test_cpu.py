@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.errors import EngineError
+from emu.events import Delivered
 from emu.machine import engine
 from emu.machine.core import EndKind
 from emu.machine.cpu import StopKind
+from emu.machine.profile import Profile
 from emu.machine.registers import RAX, RCX
 
 LOOP = "movl $1000, %ecx\n1: incq %rax\n nop\n decl %ecx\n jnz 1b\n hlt"
@@ -80,6 +82,19 @@ def test_error_code_is_that_of_the_fault():
     it = bare("nop\n movq 0x12345678, %rax")
     stop = it.core.cpu.run(10)
     assert (stop.kind, stop.vector, stop.error_code, stop.retired) == (StopKind.FAULT, 14, 0, 1)
+
+
+@pytest.mark.parametrize("nxe", [True, False])
+def test_an_instruction_whose_successor_cannot_be_fetched_still_retires(nxe):
+    it = bare("nop\n jmp *%rax", profile=Profile(smep=nxe, smap=False))
+    if not nxe:
+        it.core.cpu.set_efer(0x501)
+    it.core.cpu.set_register(RAX, 0x900000)
+    assert it.run(2).kind is EndKind.LIMIT
+    assert (it.core.clock, it.core.cpu.ip, it.core.cpu.cr2) == (2, 0x900000, 0)  # no fault yet
+    it.run()
+    (fault,) = it.of(Delivered)
+    assert (fault.vector, fault.clock, fault.ip, fault.cr2) == (14, 2, 0x900000, 0x900000)
 
 
 def test_an_engine_with_another_layout_is_refused_with_its_version(monkeypatch):
