@@ -28,7 +28,8 @@ PREFIX_ORDER = {
     0x26: 0, 0x2E: 0, 0x36: 0, 0x3E: 0, 0x64: 0, 0x65: 0, 0x67: 1, 0x66: 2, 0xF2: 3, 0xF3: 3, 0xF0: 4,
 }  # fmt: skip
 
-_codes: dict[str, bytes | Problem] = {}
+# Machine code, or what is wrong. Not an exception: raised again and again it would keep every frame it passed through.
+_codes: dict[str, bytes | str] = {}
 
 
 class Encoder:
@@ -53,8 +54,8 @@ class Encoder:
             self._pending[text] = None
             self.flush()
             code = _codes[text]
-        if isinstance(code, Problem):
-            raise code
+        if isinstance(code, str):
+            raise Problem(code)
         return code
 
     def size(self, text: str) -> int:
@@ -95,14 +96,14 @@ def sort_prefixes(code: bytes) -> bytes:
     return bytes(prefixes) + code[end:]
 
 
-def _run(text: str) -> bytes | Problem:
+def _run(text: str) -> bytes | str:
     """Keystone's output for a text at address 0, or why there is none. A fresh engine a call, no options: any option
     would make it read decimals as hexadecimal."""
     try:
         encoded, _ = Ks(KS_ARCH_X86, KS_MODE_64).asm((SYNTAX + text).encode("ascii"), 0, True)
     except KsError as error:
-        return Problem(str(error))
-    return bytes(encoded) if encoded else Problem(BAD_OPERANDS)
+        return str(error)
+    return bytes(encoded) if encoded else BAD_OPERANDS
 
 
 def _encode_batch(texts: list[str]) -> list[bytes] | None:
@@ -112,7 +113,7 @@ def _encode_batch(texts: list[str]) -> list[bytes] | None:
     lines.extend(f".quad L{index}\n" for index in range(len(texts) + 1))
     output = _run("".join(lines))
     table_size = 8 * (len(texts) + 1)
-    if isinstance(output, Problem) or len(output) < table_size:
+    if isinstance(output, str) or len(output) < table_size:
         return None
     starts = struct.unpack(f"<{len(texts) + 1}Q", output[-table_size:])
     if starts[0] != 0 or starts[-1] != len(output) - table_size:
@@ -123,24 +124,24 @@ def _encode_batch(texts: list[str]) -> list[bytes] | None:
     return [sort_prefixes(code) for code in codes]
 
 
-def _encode_one(text: str) -> bytes | Problem:
+def _encode_one(text: str) -> bytes | str:
     codes = _encode_batch([text])
     if codes is not None:
         return codes[0]
     output = _run(text + "\n")
-    if isinstance(output, Problem):
+    if isinstance(output, str):
         return _explain(text)
-    return Problem(BAD_OPERANDS)
+    return BAD_OPERANDS
 
 
-def _explain(text: str) -> Problem:
+def _explain(text: str) -> str:
     """What is wrong with an instruction. Found without Keystone, which takes some wrong operands for a wrong name."""
     name = text.split(" ")[0]
     names = mnemonics()
     stem = name[:-1] if name[-1] in "bwlq" else name
     if name in names or (stem in names and stem[-1] not in "bwlq") or stem in SUFFIXED:
-        return Problem(BAD_OPERANDS)
-    return Problem(f"unknown instruction {name}{did_you_mean(near_names(name, names))}")
+        return BAD_OPERANDS
+    return f"unknown instruction {name}{did_you_mean(near_names(name, names))}"
 
 
 @lru_cache(maxsize=1)

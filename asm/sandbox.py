@@ -159,6 +159,7 @@ def _in_interpreter(request: Mapping[str, Any], timeout: float) -> Any:
     try:
         run = subprocess.run(
             [sys.executable, "-m", "asm.sandbox"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=timeout,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asm import AssemblyError, Image, assemble_text
+from asm.unit import Unit
 
 WORDS = [
     "nop", "movq", "mov", "jmp", "je", "call", "lock", "rep", "addl", "pushq", "swapgs", "movabs", "loop", "lsl",
@@ -72,3 +74,14 @@ def test_random_text(text: str) -> None:
 )
 def test_operand_soup(mnemonic: str, operands: list[str]) -> None:
     check(f"a: {mnemonic} {','.join(operands)}")
+
+
+def test_errors_keep_nothing_alive() -> None:
+    def units() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Unit) for thing in gc.get_objects())
+
+    before = units()
+    for _ in range(3):
+        check("frobnicate %rax\nmovq %rax\n.bogus\njmp nowhere")
+    assert units() <= before
