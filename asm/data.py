@@ -206,6 +206,8 @@ def align(power: bool) -> Handler:
         unit.mark_appeared()
         if section.nobits and fill:
             raise Problem(f"section {section.name} cannot hold initialised data")
+        if boundary == 1:
+            return  # not even the end of a fragment, so that labels around it keep a known distance
         section.alignment = max(section.alignment, boundary)
         if section.executable and (fill is None or fill == 0x90):
             pattern = None

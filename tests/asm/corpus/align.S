@@ -46,3 +46,10 @@ after:
     .byte 1
     .balign 4096
     .quad after
+.text
+x1: nop
+    .p2align 0
+    .balign 1
+x2: pushq $(x2 - x1)
+    .p2align 2
+x3: pushq $(x3 - x1)
