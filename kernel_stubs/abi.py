@@ -358,6 +358,8 @@ class TaskStruct(Struct):
     """The signal that was last forced on the task, with its siginfo's code and address."""
     last_si_code: S32
     last_si_addr: U64
+    rseq_sig: U32
+    pad1: U32
 
 
 NR_OPEN = 64

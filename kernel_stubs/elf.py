@@ -18,6 +18,8 @@ from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
 
 PIE_BASE = 0x5555_5555_4000
 """Where a position-independent program goes when addresses are not randomized."""
+MAX_SYMBOLS = 500_000
+"""No more are read from a file: a broken one may claim any number."""
 MAX_PROGRAM_HEADERS = PAGE_SIZE // 56
 PF_X, PF_W, PF_R = 1, 2, 4
 
@@ -148,6 +150,8 @@ def _symbols(elf: ELFFile, bias: int) -> dict[str, int]:
             if not isinstance(section, SymbolTableSection):
                 continue
             for symbol in section.iter_symbols():
+                if len(found) >= MAX_SYMBOLS:
+                    return found
                 if symbol.name and symbol.entry.st_shndx not in ("SHN_UNDEF", "SHN_ABS"):
                     found.setdefault(symbol.name, symbol.entry.st_value + bias)
     except (ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError):

@@ -16,8 +16,9 @@ CPU_ID_UNINITIALIZED = 0xFFFF_FFFF
 
 def write_cpu_id(cpu: Cpu, area: int, cpu_id: int) -> None:
     """Store a CPU number in an rseq area; UserFaultError if it is not writable."""
-    copy_to_user(cpu, area + CPU_ID_START, (cpu_id & 0xFF).to_bytes(4, "little") + cpu_id.to_bytes(4, "little"))
-    copy_to_user(cpu, area + NODE_ID, bytes(4) + (cpu_id & 0xFF).to_bytes(4, "little"))
+    start = 0 if cpu_id == CPU_ID_UNINITIALIZED else cpu_id
+    copy_to_user(cpu, area + CPU_ID_START, start.to_bytes(4, "little") + cpu_id.to_bytes(4, "little"))
+    copy_to_user(cpu, area + NODE_ID, bytes(4) + start.to_bytes(4, "little"))
 
 
 def rseq_handle_notify_resume(cpu: Cpu) -> None:

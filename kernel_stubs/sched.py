@@ -13,8 +13,4 @@ def set_need_resched(cpu: Cpu) -> None:
 
 def schedule(cpu: Cpu) -> None:
     """Let the next task run; that is the current one."""
-    task = cpu.current
-    task.thread_info.flags &= ~Tif.NEED_RESCHED
-    if task.rseq:
-        # As after any preemption: user mode may look at the CPU number in its rseq area.
-        task.thread_info.flags |= Tif.NOTIFY_RESUME
+    cpu.current.thread_info.flags &= ~Tif.NEED_RESCHED

@@ -93,8 +93,6 @@ def _read(cpu: Cpu, fd: int, pieces: list[tuple[int, int]]) -> int:
 
 
 def _buffer(address: int, count: int) -> list[tuple[int, int]]:
-    if s64(count) < 0:
-        raise SyscallError(Errno.EINVAL)
     if not access_ok(address, count):
         raise UserFaultError(address)
     return [(address, min(count, MAX_RW_COUNT))]

@@ -74,7 +74,9 @@ def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int
     if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE):
         raise SyscallError(Errno.EINVAL)
     fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)
-    at = address if fixed else page_align(address) if address else 0
+    at = address
+    if not fixed and at:
+        at = max(at & -PAGE_SIZE, MMAP_MIN_ADDR) if at >= PAGE_SIZE else 0
     if fixed:
         _check_fixed(cpu, at, size, flags)
     elif not MMAP_MIN_ADDR <= at <= TASK_SIZE_MAX - size or vma.overlaps(kernel, mm, at, at + size):

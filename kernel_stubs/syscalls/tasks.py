@@ -148,18 +148,21 @@ def sys_rseq(cpu: Cpu, area: int, length: int, flags: int, signature: int) -> in
     if flags == RSEQ_FLAG_UNREGISTER:
         if not task.rseq or area != task.rseq or length != RSEQ_SIZE:
             raise SyscallError(Errno.EINVAL)
+        if task.rseq_sig != signature & 0xFFFF_FFFF:
+            raise SyscallError(Errno.EPERM)
         write_cpu_id(cpu, area, CPU_ID_UNINITIALIZED)
         task.rseq = 0
         return 0
     if flags or (task.rseq and area != task.rseq):
         raise SyscallError(Errno.EINVAL)
     if task.rseq:
-        raise SyscallError(Errno.EBUSY)
+        same = task.rseq_sig == signature & 0xFFFF_FFFF
+        raise SyscallError(Errno.EBUSY if same else Errno.EPERM)
     if area % RSEQ_SIZE or length != RSEQ_SIZE:
         raise SyscallError(Errno.EINVAL)
     if not access_ok(area, length):
         raise UserFaultError(area)
-    task.rseq = area
+    task.rseq, task.rseq_sig = area, signature & 0xFFFF_FFFF
     task.thread_info.flags |= Tif.NOTIFY_RESUME
     return 0
 

@@ -95,6 +95,17 @@ def test_runs_are_repeatable(hello):
     assert one.core.clock == two.core.clock
 
 
+@pytest.mark.skipif(not shutil.which("musl-gcc"), reason="musl-gcc is not installed")
+def test_answers_are_those_of_the_hosts_kernel(tmp_path):
+    target = tmp_path / "differential"
+    source = Path(__file__).with_name("differential.c")
+    subprocess.run(["musl-gcc", "-static", "-O1", "-o", target, source], check=True)
+    host = subprocess.run([target], input=b"", capture_output=True, check=True)
+    it, end = run(target, ["differential"])
+    assert end.text == "exited with status 0"
+    assert it.stdout.decode().splitlines() == host.stdout.decode().splitlines()
+
+
 BUSYBOX = shutil.which("busybox")
 
 

@@ -148,10 +148,12 @@ def test_segment_bases(it, buffer):
 def test_rseq_is_filled_in_on_the_way_to_user_mode(it, buffer):
     assert call(it, "rseq", buffer, 32, 0, 0x53053053) == 0
     assert it.cpu.current.thread_info.flags & Tif.NOTIFY_RESUME
-    assert call(it, "rseq", buffer, 32, 0, 0) == -Errno.EBUSY
+    assert call(it, "rseq", buffer, 32, 0, 0x53053053) == -Errno.EBUSY
+    assert call(it, "rseq", buffer, 32, 0, 0) == -Errno.EPERM
     assert call(it, "rseq", buffer + 32, 32, 0, 0) == -Errno.EINVAL
-    assert call(it, "rseq", buffer, 32, 1, 0) == 0
-    assert get(it, buffer + 4, 4) == b"\xff" * 4
+    assert call(it, "rseq", buffer, 32, 1, 0) == -Errno.EPERM
+    assert call(it, "rseq", buffer, 32, 1, 0x53053053) == 0
+    assert get(it, buffer, 8) == bytes(4) + b"\xff" * 4
     assert call(it, "rseq", buffer + 1, 32, 0, 0) == -Errno.EINVAL
     assert call(it, "rseq", 2**63, 32, 0, 0) == -Errno.EFAULT
 
