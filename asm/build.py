@@ -109,8 +109,10 @@ def _link(unit: Unit, base: int, entry: str | None, last: Position) -> Image:
         if "a" not in section.flags:
             message = f'section {section.name} has no "a" flag, so it would not be in the image'
             place = section.records[0].place if section.records else None
-            position = place.line.position if place else last
-            unit.diagnostics.append(Diagnostic(position, message, place.sites if place else ()))
+            if place is not None:
+                unit.report(place, message)
+            else:
+                unit.report_at_end(last, message)
     values = Values(unit)
     Relaxer(values.offset, unit.report).run(sections)
     place_sections(sections, signed64(base))
@@ -250,7 +252,7 @@ def _symbols(unit: Unit, values: Values, last: Position) -> dict[str, int]:
         try:
             address, weight = values.final(Ref(symbol))
         except Problem as problem:
-            unit.diagnostics.append(Diagnostic(symbol.position or last, str(problem)))
+            unit.report_at_end(symbol.position or last, str(problem))
             continue
         if weight == 1:
             symbols[symbol.name] = address & MASK
@@ -261,7 +263,7 @@ def _entry(unit: Unit, symbols: Mapping[str, int], entry: str | None, last: Posi
     if entry is None:
         return symbols.get("_start")
     if entry not in symbols:
-        unit.diagnostics.append(Diagnostic(last, f"the entry: {unit.undefined(unit.symbol(entry))}"))
+        unit.report_at_end(last, f"the entry: {unit.undefined(unit.symbol(entry))}")
         return None
     return symbols[entry]
 

@@ -39,7 +39,8 @@ class Diagnostic:
 
 
 class AssemblyError(Exception):
-    """The source has errors. `diagnostics` holds all of them in source order; str() gives one a line."""
+    """The source has errors. `diagnostics` holds all of them, in the order in which the
+    statements were read; str() gives one a line."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)

@@ -50,6 +50,7 @@ class Place:
 
     line: SourceLine
     sites: tuple[Position, ...]
+    number: int = 0  # how many statements were read before
 
 
 @dataclass(slots=True)

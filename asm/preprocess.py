@@ -81,7 +81,7 @@ class Preprocessor:
                 self._pop_frame()
                 continue
             self.statements += 1
-            place = Place(line, frame.sites)
+            place = Place(line, frame.sites, self.statements)
             if self.statements > MAX_STATEMENTS:
                 self.unit.report(place, f"more than {MAX_STATEMENTS} statements")
                 return
@@ -247,7 +247,7 @@ class Preprocessor:
                 try:
                     text = fill(part, values)
                 except Problem as problem:
-                    self.unit.report(Place(line, sites), str(problem))
+                    self.unit.report(Place(line, sites, self.statements), str(problem))
                     return
                 if not again:
                     yield SourceLine(text, line.position)
@@ -256,7 +256,9 @@ class Preprocessor:
                     yield SourceLine(piece.text, line.position)
 
     def _reporter(self, sites: tuple[Position, ...]) -> Callable[[Position, str], None]:
-        return lambda position, message: self.unit.report(Place(SourceLine("", position), sites), message)
+        return lambda position, message: self.unit.report(
+            Place(SourceLine("", position), sites, self.statements), message
+        )
 
     def _loop(self, word: str) -> Callable[[str, Place], None]:
         def handler(text: str, place: Place) -> None:

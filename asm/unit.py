@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from asm.assembler import Encoder
-from asm.errors import Diagnostic, Problem, did_you_mean, near_names
+from asm.errors import Diagnostic, Position, Problem, did_you_mean, near_names
 from asm.expression import Op, Ref, Symbol, Value, parse, signed64
 from asm.layout import Frag, Place, Section
 
 MAX_DIAGNOSTICS = 500
+END = 1 << 62  # after all statements
 MAX_SUGGESTIONS = 30  # looking for similar names is slow
 
 DEFAULT_FLAGS = (
@@ -57,7 +58,7 @@ class Unit:
         self.previous: Section | None = None
         self.stack: list[tuple[Section, Section | None]] = []
         self.fixups: list[Fixup] = []
-        self.diagnostics: list[Diagnostic] = []
+        self._noted: list[tuple[int, Diagnostic]] = []
         self._numeric_last: dict[str, Symbol] = {}
         self._numeric_next: dict[str, Symbol] = {}
         self._suggestions = 0
@@ -69,9 +70,18 @@ class Unit:
 
     def report(self, place: Place, message: str) -> None:
         """Note an error of the statement at `place`."""
-        self.diagnostics.append(Diagnostic(place.line.position, message, place.sites))
-        if len(self.diagnostics) >= MAX_DIAGNOSTICS:
+        self._noted.append((place.number, Diagnostic(place.line.position, message, place.sites)))
+        if len(self._noted) >= MAX_DIAGNOSTICS:
             raise TooManyErrors
+
+    def report_at_end(self, position: Position, message: str) -> None:
+        """Note an error that belongs to no single statement."""
+        self._noted.append((END, Diagnostic(position, message)))
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """All errors, in the order in which their statements were read."""
+        return [diagnostic for _, diagnostic in sorted(self._noted, key=lambda noted: noted[0])]
 
     # Sections
 

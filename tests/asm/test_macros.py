@@ -40,7 +40,7 @@ def test_error_names_the_line_and_every_call() -> None:
 def test_all_errors_are_reported() -> None:
     source = "frob\n.macro M a:req\nfrob \\a\n.endm\nM\nM 1\n.bogus\nmovq %rax\njmp nowhere\n.byte 999"
     lines = [line.split(":")[1] for line in errors(source)]
-    assert sorted(lines, key=int) == ["1", "3", "5", "7", "8", "9", "10"]
+    assert lines == ["1", "5", "3", "7", "8", "9", "10"]  # line 3 is in the macro that line 6 calls
 
 
 @pytest.mark.parametrize(
