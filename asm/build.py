@@ -189,7 +189,7 @@ def _branch(unit: Unit, values: Values, frag: Frag, branch: Branch, place: Place
     try:
         return code + _field(distance, size, True, f"the distance to the target, {distance:#x},")
     except Problem as problem:
-        if not unit.diagnostics:
+        if branch.is_long:  # a short one is out of reach only where sizes did not settle
             unit.report(place, str(problem))
         return code + bytes(size)
 

@@ -202,3 +202,9 @@ def test_field_too_small_or_not_an_address(source: str, reason: str) -> None:
     with pytest.raises(AssemblyError) as caught:
         assemble_text(source, name="t", base=0xFFFF_FFFF_8100_0000, externals={"far": 0x1234_5678_9ABC})
     assert reason in str(caught.value)
+
+
+def test_every_distant_branch_is_reported() -> None:
+    with pytest.raises(AssemblyError) as caught:
+        assemble_text("frobnicate\njne far\njmp far\n", name="t", base=0, externals={"far": 1 << 40})
+    assert [diagnostic.position.line for diagnostic in caught.value.diagnostics] == [1, 2, 3]
