@@ -1,7 +1,8 @@
 """Injections: what a scenario puts at an instruction boundary, resolved before the run and fired during it.
 
 All injections of a boundary fire there in the order of the file, before its instruction executes. An event that
-the CPU cannot take yet (IF clear, NMIs blocked) stays pending as on hardware.
+the CPU cannot take yet (IF clear, NMIs blocked) stays pending as on hardware. An instruction that was interrupted or
+faulted and is begun again has arrived once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 
 from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, PAGE_SIZE, Rflags, is_canonical
 from emu.errors import ScenarioError
+from emu.events import Delivered, Event
 from emu.lab.places import Boundary, Places
 from emu.lab.scenario import Inject, signal_name, vector_name
 from emu.machine.core import Core
@@ -85,6 +87,15 @@ class Plan:
     waiting: list[Injection]
     arrivals: dict[int, int] = field(default_factory=dict)
     """Injection number -> how often its boundary was reached."""
+    _last: tuple[int, int] | None = None
+    """Clock and address of the last arrival at a boundary."""
+    _resuming: set[int] = field(default_factory=set)
+    """Boundaries that an event interrupted: coming back to one is no new arrival."""
+
+    def __call__(self, event: Event) -> None:
+        """Observe deliveries."""
+        if isinstance(event, Delivered) and self._last == (event.clock, event.ip):
+            self._resuming.add(event.ip)
 
     def breakpoints(self) -> set[int]:
         """Addresses where the run has to stop."""
@@ -96,6 +107,12 @@ class Plan:
 
     def due(self, core: Core, *, arrived: bool) -> list[Injection]:
         """What is to be fired now; `arrived`: the CPU stopped before an instruction because of a boundary."""
+        ip = core.cpu.ip
+        if arrived:
+            self._last = (core.clock, ip)
+            if ip in self._resuming:
+                self._resuming.remove(ip)
+                arrived = False
         ready = [i for i in self.waiting if i.cpu == core.index and self._is_due(i, core, arrived)]
         self.waiting = [i for i in self.waiting if i not in ready]
         return ready

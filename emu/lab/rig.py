@@ -137,10 +137,12 @@ class Rig:
         view = View(system, self._user_image, self._user_symbols)
         judge = Judge(view, reproduce, allowed)
         facts, path = _Log(), PathSummary(view)
+        plan = Plan(list(injections))
         machine.observers.append(judge)
+        if injections:
+            machine.observers.append(plan)
         if log:
             machine.observers += [facts, path]
-        plan = Plan(list(injections))
         fired: list[str] = []
         missed: list[str] = []
         tracer = trace.begin(view) if trace else None
