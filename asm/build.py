@@ -179,13 +179,13 @@ def _contents(unit: Unit, values: Values, frag: Frag) -> bytearray:
 
 
 def _branch(unit: Unit, values: Values, frag: Frag, branch: Branch, place: Place) -> bytes:
+    code, size = (branch.long, 4) if branch.is_long else (branch.short, 1)
     try:
         target = values.final(branch.target)[0]
     except Problem as problem:
         unit.report(place, str(problem))
-        target = 0
+        return code + bytes(size)
     distance = signed64(target - (frag.section.address + frag.address + frag.fixed + frag.width))
-    code, size = (branch.long, 4) if branch.is_long else (branch.short, 1)
     try:
         return code + _field(distance, size, True, f"the distance to the target, {distance:#x},")
     except Problem as problem:
