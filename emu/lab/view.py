@@ -18,7 +18,7 @@ from emu.events import Frame
 from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
-from emu.machine.paging import PageFaultError
+from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, REGISTER_NAMES, SS
 from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct, ThreadInfo
 from kernel_stubs.binding import registered
@@ -32,8 +32,9 @@ PT_REGS_SIZE = ctypes.sizeof(PtRegs)
 _TASK_FLAGS = TaskStruct.offset("thread_info") + ThreadInfo.offset("flags")
 _U64 = struct.Struct("<Q")
 _LONGEST_INSTRUCTION = 15
+_UNREADABLE = "(bad)"
 _STACK_WRITERS = ("mov", "lea", "xchg", "pop", "cmov")
-_GS_WRITERS = frozenset({"swapgs", "wrgsbase", "wrmsr"})
+_GS_WRITERS = frozenset({"swapgs", "wrgsbase", "wrgsbasel", "wrgsbaseq", "wrmsr"})
 _ALWAYS_MOVE = _GS_WRITERS | {"leave", "leaveq", "iretq", "sysretq"}
 
 
@@ -129,7 +130,9 @@ class View:
         """The instruction at an address in AT&T syntax, from an image or else from the guest's memory."""
         found = self._code.get(address)
         if found is None:
-            found = self._code[address] = self._disassemble(address)
+            found = self._disassemble(address)
+            if found != _UNREADABLE:
+                self._code[address] = found
         return found
 
     def _image_of(self, address: int) -> Image | None:
@@ -146,7 +149,7 @@ class View:
         code = self.read(0, address, _LONGEST_INSTRUCTION)
         for _, _, mnemonic, operands in self._capstone.disasm_lite(code, address, 1):
             return self._with_target(mnemonic, operands)
-        return "(bad)"
+        return _UNREADABLE
 
     def _with_target(self, mnemonic: str, operands: str) -> str:
         """A branch to a known place names it."""
@@ -338,9 +341,10 @@ class View:
     def read(self, cpu: int, address: int, size: int) -> bytes:
         """Up to `size` bytes through the CPU's current page tables; shorter where they end."""
         linear = self._machine.cores[cpu].linear
+        access = Access() if address & KERNEL_HALF else Access(user=True)
         for length in (size, 0x1000 - address % 0x1000):
             try:
-                return linear.read(address, min(size, length))
+                return linear.read(address, min(size, length), access)
             except PageFaultError:
                 continue
         return b""

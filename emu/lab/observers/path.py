@@ -1,7 +1,7 @@
 """The path of a run, for learners: each crossing from user mode as one indented tree, repeated ones folded.
 
-    user _start+0x5 (user.S:5) --SYSCALL 39 (getpid)--> entry_SYSCALL_64 -> do_syscall_64 -> SYSRETQ --> user   x3
-        NMI at entry_SYSCALL_64 (entry_64.S:13) --> asm_exc_nmi -> exc_nmi -> IRETQ --> entry_SYSCALL_64
+user _start+0x5 (user.S:5) --SYSCALL 39 (getpid)--> entry_SYSCALL_64 -> do_syscall_64 -> SYSRETQ --> user   x3
+    NMI at entry_SYSCALL_64 (entry_64.S:13) --> asm_exc_nmi -> exc_nmi -> IRETQ --> entry_SYSCALL_64
 """
 
 from __future__ import annotations
