@@ -99,6 +99,7 @@ class Core:
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
         self.breakpoints: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
+        self._swapping: frozenset[int] = frozenset()
         self._quiet = False
         self._passed: tuple[int, int] | None = None
         self._reported: tuple[int, int] | None = None
@@ -128,8 +129,10 @@ class Core:
         """Stop before these instructions to apply `semantics`."""
         self.special.update(special)
         self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
+        self._swapping = frozenset(a for a, name in self.special.items() if name == "swapgs")
         self.cpu.stop_at(special)
         self._set_quiet(True)
+        self._choose_notes()
 
     def add_sites(self, sites: dict[int, Callable[[Core], None]], span: tuple[int, int]) -> None:
         """Run C functions at these addresses; `span` is the range of stub slots that holds them."""
@@ -146,6 +149,11 @@ class Core:
         if fresh:
             self.cpu.stop_at(fresh)
         self._set_quiet(self._quiet)
+        self._choose_notes()
+
+    def _choose_notes(self) -> None:
+        """SWAPGS needs no stop, unless somebody asked for one there or wants events between single instructions."""
+        self.cpu.note_at(self._swapping - self.breakpoints if self._recorder is None else frozenset())
 
     def _set_quiet(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -309,6 +317,9 @@ class Core:
             self._code_generation = self.memory.code_generation
             self.cpu.flush_code()
         stop = self.cpu.run(count, step_over=step_over)
+        for retired, context in self.cpu.notes:
+            with self.cpu.seen_at(context):
+                semantics.tell_swapgs(self, self.clock + retired)
         if self._recorder is not None:
             self._recorder.flush(self.clock, stop.retired)
         self.clock += stop.retired
@@ -317,6 +328,7 @@ class Core:
     def record(self, recorder: Recorder | None) -> None:
         """Emit Executed events from now on (None: no more)."""
         self._recorder = recorder
+        self._choose_notes()
         self.cpu.trace(recorder.note if recorder else None)
 
     def _at_stop(self, ip: int) -> End | None:
