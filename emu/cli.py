@@ -6,6 +6,7 @@ it does not use.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def run(
 
     if as_json and trace_to == "-":
         raise click.UsageError("--json and --trace - would mix on stdout; give --trace a file")
-    prepared = [(name, prepare(find_scenario(name))) for name in scenarios]
+    prepared = [(os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name))) for name in scenarios]
     if case is not None:
         prepared = [(name, one.case(case)) for name, one in prepared]
     done: list[Report] = []
@@ -128,8 +129,10 @@ def tour() -> None:
 @click.option("--kernel", default="linux-6", show_default=True, help="The kernel image.")
 @click.option("--inject", "injections", multiple=True, metavar="EVENT@PLACE", help="May be given several times.")
 @click.option("--budget", type=click.IntRange(min=1), default=10_000_000_000, help="Instructions before giving up.")
-@click.option("--timer", type=click.IntRange(min=0), default=0, help="Instructions between timer interrupts; 0: none.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the program's random numbers.")
+@click.option(
+    "--timer", type=click.IntRange(0, 0xFFFF_FFFF), default=0, help="Instructions between timer interrupts; 0: none."
+)
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Of the program's random numbers.")
 @click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -13,15 +13,17 @@ from functools import partial
 
 from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, PAGE_SIZE, Rflags, is_canonical
 from emu.errors import ScenarioError
-from emu.events import Delivered, Event
+from emu.events import Delivered, Event, EventType
+from emu.lab.chain import vector_name
 from emu.lab.places import Boundary, Places
-from emu.lab.scenario import Inject, signal_name, vector_name
+from emu.lab.scenario import Inject
 from emu.machine.core import Core
 from emu.machine.paging import ADDRESS_MASK, PageTables, Pte
 from emu.machine.registers import REGISTER_NAMES
 from kernel_stubs.abi import INIT_PGD, PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, TaskStruct, Tif
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.pgtable import PROTNONE
+from kernel_stubs.signal import signal_name
 
 SYSTEM_REGISTERS = ("rip", "rflags", "fs_base", "gs_base", "kernel_gs_base", "cr2")
 _FLAGS = sum(flag for flag in Rflags if flag not in (Rflags.VM, Rflags.VIF, Rflags.VIP))
@@ -175,7 +177,7 @@ def _exception(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
     def fire(kernel: Kernel, core: Core) -> None:
         core.raise_exception(vector, spec.error_code, address(kernel, core) if address else None)
 
-    return vector_name(vector), fire
+    return vector_name(vector, EventType.HWEXC), fire
 
 
 def _page_not_present(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:

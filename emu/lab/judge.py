@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from emu.lab.rig import Facts
-from emu.lab.scenario import Expect, signal_name
+from emu.lab.scenario import Expect
+from kernel_stubs.signal import signal_name
 
 _SHOWN = 200
 

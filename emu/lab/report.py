@@ -8,7 +8,7 @@ from typing import Any
 
 from emu.lab.rig import Facts
 from emu.lab.run import Report
-from emu.lab.scenario import signal_name
+from kernel_stubs.signal import signal_name
 
 WIDTH = 110
 _INDENT = "  "

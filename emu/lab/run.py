@@ -16,7 +16,7 @@ from emu.lab.scenario import Scenario, ScenarioFile
 from emu.lab.violation import Violation
 from kernel_stubs.binding import registered
 from kernel_stubs.boot import BootOptions
-from kernel_stubs.exec import program_from_image
+from kernel_stubs.exec import check_arguments, program_from_image
 from kernel_stubs.kernel_image import build_image
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
@@ -96,11 +96,16 @@ def prepare(file: ScenarioFile, image: Image | None = None) -> Prepared:
         program = program_from_image(user, "user")
     except ProgramError as error:
         raise ScenarioError(f"{file.where('user', 'asm')}: {error}") from None
+    argv = tuple(text.encode() for text in scenario.user.argv)
+    try:
+        check_arguments(argv, ())
+    except ProgramError as error:
+        raise ScenarioError(f"{file.where('user', 'argv')}: {error}") from None
     options = BootOptions(
         image=image,
         profile=profile,
         program=program,
-        argv=tuple(text.encode() for text in scenario.user.argv),
+        argv=argv,
         stdin=scenario.user.stdin.encode(),
         seed=scenario.seed,
         cpus=CPUS,

@@ -27,30 +27,20 @@ from emu.errors import ScenarioError
 from emu.lab.complaints import complaints
 from emu.lab.locate import Lines, locate
 from emu.machine.profile import Profile
+from kernel_stubs.signal import Sig
 
 MAX_FILE = 1 << 20
 MAX_BUDGET = 1_000_000_000
-_SIGNALS = """
-    HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU
-    URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS
-"""
-SIGNALS = tuple(_SIGNALS.split())
-"""Signal names from 1 up (asm/signal.h of x86)."""
 
 
 def signal_number(value: object) -> object:
     """`"SIGSEGV"` -> 11; numbers stay."""
     if isinstance(value, str):
-        name = value.upper().removeprefix("SIG")
-        if name not in SIGNALS:
+        name = "SIG" + value.upper().removeprefix("SIG")
+        if name not in Sig.__members__:
             raise ValueError(f"there is no signal {value!r}")
-        return SIGNALS.index(name) + 1
+        return int(Sig[name])
     return value
-
-
-def signal_name(number: int) -> str:
-    """11 -> `SIGSEGV`."""
-    return f"SIG{SIGNALS[number - 1]}" if 0 < number <= len(SIGNALS) else f"signal {number}"
 
 
 def vector_number(value: object) -> object:
@@ -62,13 +52,6 @@ def vector_number(value: object) -> object:
             raise ValueError(f"there is no exception {value!r}; use a number, or one of {names}")
         return int(Vector[name])
     return value
-
-
-def vector_name(vector: int) -> str:
-    """14 -> `#PF`; NMI and interrupts by their own names."""
-    if vector == Vector.NMI:
-        return "NMI"
-    return f"#{Vector(vector).name}" if vector in Vector.__members__.values() else f"vector {vector:#x}"
 
 
 def _place(value: object) -> object:
@@ -121,7 +104,7 @@ class User(Model):
 class Timer(Model):
     """`[timer]`: the local APIC timer."""
 
-    period: PositiveInt
+    period: Annotated[int, Field(gt=0, le=0xFFFF_FFFF)]
     """Instructions between two interrupts."""
 
 
@@ -237,7 +220,7 @@ class Scenario(Model):
     kernel: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "linux-6"
     cpu: CpuModel = CpuModel()
     user: User
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
     budget: Annotated[int, Field(gt=0, le=MAX_BUDGET)] = 1_000_000
     """Instructions after which a run is given up."""
     timer: Timer | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import emu
@@ -20,12 +21,13 @@ def shipped_names() -> list[str]:
 
 def find_scenario(name: str) -> ScenarioFile:
     """A file if there is one of this name, else the shipped scenario."""
+    shown = os.fsencode(name).decode(errors="replace")
     if "/" in name or name.endswith(".toml") or "\0" in name or Path(name).is_file():
-        return read_scenario(Path(name), name)
+        return read_scenario(Path(name), shown)
     if name in shipped_names():
         return read_scenario(FOLDER / f"{name}.toml", f"{name}.toml")
     if Path(name).exists():
-        return read_scenario(Path(name), name)  # a directory, which says so
+        return read_scenario(Path(name), shown)  # a directory, which says so
     near = difflib.get_close_matches(name, shipped_names(), 3, 0.4)
     hint = f"; near: {', '.join(near)}" if near else ""
-    raise ScenarioError(f"{name}: neither a file nor a shipped scenario{hint}")
+    raise ScenarioError(f"{shown}: neither a file nor a shipped scenario{hint}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,12 @@ def test_a_directory_gives_status_2(tmp_path: Path) -> None:
 
 def test_a_name_with_a_null_byte_gives_status_2() -> None:
     assert entry64("run", "a\0b").exit_code == 2
+
+
+def test_a_file_whose_name_is_not_utf8_is_run(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.toml")
+    path.write_text(text())
+    assert entry64("run", str(path)).exit_code == 0
 
 
 def test_no_scenario_gives_status_2() -> None:

@@ -175,6 +175,12 @@ def test_an_empty_program_is_reported() -> None:
         run(asm="")
 
 
+def test_an_argument_with_a_null_byte_is_reported() -> None:
+    file = parse_scenario(text().replace("[user]", '[user]\nargv = ["a\\u0000"]'), "s.toml")
+    with pytest.raises(ScenarioError, match=r"^s.toml:3: the argument .* has a NUL byte"):
+        prepare(file)
+
+
 def test_a_program_cannot_include_a_file() -> None:
     with pytest.raises(ScenarioError, match=r"^s.toml:3: "):
         run(asm='.include "/etc/passwd"\n')

@@ -120,6 +120,11 @@ MISTAKES = {
     "no such signal": (MINIMAL + "[expect]\nsignal = 'SIGSEG'\n", r"^s.toml:5: .* no signal 'SIGSEG'$"),
     "kernel that is a path": (MINIMAL.replace("[", "kernel = '../x'\n[", 1), r"^s.toml:2: kernel "),
     "endless budget": ("budget = 10000000000\n" + MINIMAL, r"^s.toml:1: budget must be less than or equal to "),
+    "seed too large": (f"seed = {1 << 64}\n" + MINIMAL, r"^s.toml:1: seed must be less than 18446744073709551616"),
+    "period too long": (
+        MINIMAL + "[timer]\nperiod = 4294967296\n",
+        r"^s.toml:5: \[timer\] period must be less",
+    ),
     "syntax": ("title = \n", r"^s.toml:1: not TOML: .*, in column 9$"),
     "syntax at the end": ('title = "t"\na = [', r"^s.toml:2: not TOML: "),
     "empty file": ("", r"^s.toml:1: the top level needs 'title'\ns.toml:1: the top level needs 'user'$"),
