@@ -66,7 +66,7 @@ class Closing(Enum):
 
 
 class Return(NamedTuple):
-    """The last return of a CPU: how it went, and the entry that it ended (or goes on with, for REPEAT)."""
+    """A return: how it went, and the entry that it ended (or goes on with, for REPEAT)."""
 
     how: Closing
     entry: Entry | None
@@ -91,7 +91,8 @@ class EntryChain:
         self._view = view
         self._open: dict[int, tuple[Entry, ...]] = {}
         self._parked: dict[int, tuple[Entry, ...]] = {}
-        self._last: dict[int, Return] = {}
+        self.last_return = _NOTHING
+        """What the newest Returned event did."""
         self._serial = 0
         self._repeat = view.image.symbols.get("repeat_nmi")
         self._seen: Event | None = None
@@ -121,10 +122,6 @@ class EntryChain:
         entries = self._open.get(cpu)
         return entries[-1] if entries else None
 
-    def last_return(self, cpu: int) -> Return:
-        """What the newest Returned event of this CPU did."""
-        return self._last.get(cpu, _NOTHING)
-
     def describe(self, cpu: int, *more: Entry) -> tuple[str, ...]:
         """The entries in words, outermost first; `more` are some that have just ended."""
         return tuple(self.words(entry) for entry in (*self.stack(cpu), *more))
@@ -148,7 +145,7 @@ class EntryChain:
     def load(self, saved: ChainState) -> None:
         """Back to a saved state."""
         self._open, self._parked = dict(saved.open), dict(saved.parked)
-        self._last, self._seen = {}, None
+        self.last_return, self._seen = _NOTHING, None
 
     # --- events -----------------------------------------------------------------------------------------------------
     def _push(self, event: SystemCall | Delivered, words: FrameWords) -> None:
@@ -175,7 +172,7 @@ class EntryChain:
         entries = self._open.get(cpu, ())
         if frame.cs & 3:
             self._open[cpu] = ()
-            self._last[cpu] = Return(Closing.USER, entries[-1] if entries else None)
+            self.last_return = Return(Closing.USER, entries[-1] if entries else None)
             return
         for index in range(len(entries) - 1, -1, -1):
             ip, cs, _, sp, _ = entries[index].words
@@ -186,16 +183,16 @@ class EntryChain:
             for index in range(len(entries) - 1, -1, -1):
                 if entries[index].is_nmi:
                     self._open[cpu] = entries[: index + 1]
-                    self._last[cpu] = Return(Closing.REPEAT, entries[index])
+                    self.last_return = Return(Closing.REPEAT, entries[index])
                     return
         if not entries:
-            self._last[cpu] = _NOTHING
+            self.last_return = _NOTHING
             return
         self._close(cpu, entries, len(entries) - 1, Closing.CHANGED)
 
     def _close(self, cpu: int, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
         self._open[cpu] = entries[:index]
-        self._last[cpu] = Return(how, entries[index])
+        self.last_return = Return(how, entries[index])
 
 
 _EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}

@@ -13,7 +13,7 @@ from typing import Protocol
 from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
 
 from asm import Image
-from emu.arch import Cr4
+from emu.arch import Cr4, Rflags
 from emu.events import Frame
 from emu.machine.core import Core
 from emu.machine.machine import Machine
@@ -31,6 +31,7 @@ _REGISTER_BYTES = 16 * 8
 PT_REGS_SIZE = ctypes.sizeof(PtRegs)
 _TASK_FLAGS = TaskStruct.offset("thread_info") + ThreadInfo.offset("flags")
 _U64 = struct.Struct("<Q")
+_IF = int(Rflags.IF)
 _LONGEST_INSTRUCTION = 15
 _UNREADABLE = "(bad)"
 _STACK_WRITERS = ("mov", "lea", "xchg", "pop", "cmov")
@@ -82,11 +83,13 @@ class View:
         self._user_names = [name for _, name in ordered]
         # The saved contexts stay where they are: look at their arrays once.
         self._rows = [ctypes.addressof(core.cpu.state.regs) for core in self._machine.cores]
-        self._control = [core.cpu.state.cr for core in self._machine.cores]
+        self._states = [core.cpu.state for core in self._machine.cores]
+        self._control = [state.cr for state in self._states]
         self._code: dict[int, str] = {}
         self._wheres: dict[int, str] = {}
         self._takes: dict[str, bool] = {}
         self._percpu: dict[int, int] = {}
+        self._task_flags: dict[int, int] = {}
         self._words: dict[tuple[int, str], int] = {}
         self._stacks: dict[int, tuple[int, tuple[StackRange, ...]]] = {}
         stub = self.image.symbols.get
@@ -182,11 +185,12 @@ class View:
         return low <= address < high
 
     def takes_pt_regs(self, name: str) -> bool:
-        """Whether a C function's first argument is a pointer to pt_regs."""
+        """Whether a C function's first argument is a pointer to pt_regs (fixup_bad_iret's is called `void *`)."""
         known = self._takes.get(name)
         if known is None:
             function = registered().get(name)
-            known = self._takes[name] = function is not None and function.parameters[:1] == (PtRegs,)
+            takes = function is not None and function.parameters[:1] == (PtRegs,)
+            known = self._takes[name] = takes or name == "fixup_bad_iret"
         return known
 
     @cached_property
@@ -287,7 +291,7 @@ class View:
 
     def interrupts_enabled(self, cpu: int) -> bool:
         """RFLAGS.IF."""
-        return self._machine.cores[cpu].cpu.interrupts_enabled
+        return bool(self._states[cpu].eflags & _IF)
 
     def smap(self, cpu: int) -> bool:
         """Whether CR4.SMAP is set: only then RFLAGS.AC matters in the kernel."""
@@ -310,7 +314,12 @@ class View:
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""
         task = self.percpu_word(cpu, "current_task")
-        return int(_U64.unpack_from(self._ram, self._kernel.physical(task + _TASK_FLAGS))[0]) if task else 0
+        if not task:
+            return 0
+        at = self._task_flags.get(task)
+        if at is None:  # in the direct map, so it never moves
+            at = self._task_flags[task] = self._kernel.physical(task + _TASK_FLAGS)
+        return int(_U64.unpack_from(self._ram, at)[0])
 
     def tss_sp0(self, cpu: int) -> int:
         """TSS.sp0, where an entry from user mode starts to push."""

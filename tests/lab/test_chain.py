@@ -57,31 +57,31 @@ def test_describe_shows_what_a_page_fault_was_about(chain: EntryChain) -> None:
 
 def test_return_ends_the_entry_whose_frame_it_restores(chain: EntryChain) -> None:
     follow(chain, syscall(), event(GAP), event(HANDLER, 14, EventType.HWEXC, 0), back(HANDLER))
-    assert chain.last_return(0).how is Closing.MATCH
+    assert chain.last_return.how is Closing.MATCH
     assert len(chain.stack(0)) == 2
 
 
 def test_return_to_user_mode_ends_everything(chain: EntryChain) -> None:
     follow(chain, syscall(), event(GAP), back(Frame(0x999, 0x33, 0x202, 0, 0x2B), "sysretq"))
-    assert (chain.last_return(0).how, chain.stack(0)) == (Closing.USER, ())
+    assert (chain.last_return.how, chain.stack(0)) == (Closing.USER, ())
 
 
 def test_nested_nmi_makes_the_first_go_on(chain: EntryChain) -> None:
     follow(chain, syscall(), event(GAP), event(HANDLER), back(HANDLER), back(OUTERMOST))
-    assert chain.last_return(0).how is Closing.REPEAT
+    assert chain.last_return.how is Closing.REPEAT
     follow(chain, back(GAP))
-    assert chain.last_return(0).how is Closing.MATCH
+    assert chain.last_return.how is Closing.MATCH
     assert len(chain.stack(0)) == 1
 
 
 def test_fixup_ends_the_innermost_entry(chain: EntryChain) -> None:
     elsewhere = Frame(HANDLER.ip + 0x40, 0x10, 2, HANDLER.sp, 0x18)
     follow(chain, syscall(), event(HANDLER, 14, EventType.HWEXC, 0), back(elsewhere))
-    assert (chain.last_return(0).how, len(chain.stack(0))) == (Closing.CHANGED, 1)
+    assert (chain.last_return.how, len(chain.stack(0))) == (Closing.CHANGED, 1)
 
 
 def test_first_return_after_boot_ends_nothing(chain: EntryChain) -> None:
-    assert follow(chain, back(USER)).last_return(0).entry is None
+    assert follow(chain, back(USER)).last_return.entry is None
 
 
 def test_entry_from_user_mode_forgets_what_never_returned(chain: EntryChain) -> None:

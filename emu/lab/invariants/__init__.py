@@ -58,6 +58,12 @@ class Judge:
         for handler in self._table.get(type(event), ()):
             handler(event)
 
+    def disturbed(self, cpu: int) -> None:
+        """Registers or memory were changed from outside: for entries under way, `frames` has nothing to compare."""
+        for invariant in self.invariants:
+            if isinstance(invariant, Frames):
+                invariant.disturbed(cpu)
+
     def finish(self, end: End) -> list[Violation]:
         """The run is over: all violations, the earliest first."""
         for invariant in self.invariants:

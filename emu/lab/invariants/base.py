@@ -18,8 +18,8 @@ MAX_VIOLATIONS = 8
 class Invariant:
     """An observer that judges. `handlers` says which kinds of events it wants to see.
 
-    State between events lives in the attributes that `STATE` names, dicts by CPU with values that are never changed in
-    place, so that a snapshot is cheap. All invariants of a run share one chain.
+    State between events lives in the attributes that `STATE` names: dicts by CPU, of values or of dicts of values that
+    are never changed in place, so that a snapshot is cheap. All invariants of a run share one chain.
     """
 
     name: ClassVar[str]
@@ -47,12 +47,12 @@ class Invariant:
 
     def save(self) -> tuple[dict[Any, Any], ...]:
         """State between events, to come back to after a machine snapshot is restored."""
-        return tuple(dict(getattr(self, attribute)) for attribute in self.STATE)
+        return tuple(_copied(getattr(self, attribute)) for attribute in self.STATE)
 
     def load(self, saved: tuple[dict[Any, Any], ...]) -> None:
         """Back to a saved state; violations are forgotten."""
         for attribute, value in zip(self.STATE, saved, strict=True):
-            setattr(self, attribute, dict(value))
+            setattr(self, attribute, _copied(value))
         self.violations = []
 
     def violated(self, event: Event, message: str, *, ip: int | None = None, ended: Entry | None = None) -> None:
@@ -74,3 +74,7 @@ class Invariant:
             self.violations.append(
                 Violation(self.name, message, ip, where, clock, cpu, chain, registers, self.reproduce)
             )
+
+
+def _copied(table: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}

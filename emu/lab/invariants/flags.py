@@ -15,6 +15,7 @@ _REASONS = (
     (Rflags.TF, "every instruction would trap"),
     (Rflags.AC, "the user's pages would be open to the kernel"),
 )
+_AC = int(Rflags.AC)
 _ALWAYS = int(Rflags.IF | Rflags.DF | Rflags.NT | Rflags.TF)
 
 
@@ -29,8 +30,8 @@ class Flags(Invariant):
 
     def _c_called(self, event: CCalled) -> None:
         bad = event.flags & _ALWAYS
-        if event.flags & Rflags.AC and self.view.smap(event.cpu):
-            bad |= int(Rflags.AC)
+        if event.flags & _AC and self.view.smap(event.cpu):
+            bad |= _AC
         for flag, why in _REASONS if bad else ():
             if bad & flag:
                 self.violated_by_call(event, f"C function {event.name} is called with RFLAGS.{flag.name} set: {why}")

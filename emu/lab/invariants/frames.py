@@ -6,8 +6,8 @@ import struct
 from operator import itemgetter
 
 from emu.arch import Rflags
-from emu.events import CCalled, CReturned, Event, Frame, Returned
-from emu.lab.chain import Closing, Entry, EntryChain
+from emu.events import CCalled, CReturned, Frame, Returned
+from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 
@@ -37,62 +37,77 @@ class Frames(Invariant):
     """Compared with the interrupted state at the first C call of an entry, afterwards with what C returned last."""
 
     name = "frames"
-    STATE = ("_left", "_calls")
+    STATE = ("_left", "_calls", "_ignored")
     _left: dict[int, dict[int, bytes]]
     """CPU -> entry -> its pt_regs as the last C function left them."""
     _calls: dict[int, tuple[tuple[int, str, int], ...]]
     """CPU -> C functions under way: entry, name, pointer to pt_regs."""
+    _ignored: dict[int, int]
+    """CPU -> the newest entry that was under way when the laboratory changed registers or memory."""
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         self.handlers = {CCalled: self._c_called, CReturned: self._c_returned, Returned: self._returned}
 
+    def disturbed(self, cpu: int) -> None:
+        """The laboratory changed registers or memory: what was saved until now proves nothing."""
+        entry = self.chain.top(cpu)
+        self._ignored[cpu] = entry.serial if entry is not None else 0
+
     # --- pt_regs ----------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
         if not event.args or not self.view.takes_pt_regs(event.name):
             return
-        cpu, entry = event.cpu, self.chain.top(event.cpu)
+        cpu, entry, pointer = event.cpu, self.chain.top(event.cpu), event.args[0]
         serial = entry.serial if entry is not None else 0
-        self._calls[cpu] = (*self._calls.get(cpu, ()), (serial, event.name, event.args[0]))
-        raw = self.view.pt_regs(event.args[0])
+        self._calls[cpu] = (*self._calls.get(cpu, ()), (serial, event.name, pointer))
+        raw = self.view.pt_regs(pointer)
         if raw is None:
-            message = f"C function {event.name} gets pt_regs at {event.args[0]:#x}: nothing is mapped there"
+            message = f"C function {event.name} gets pt_regs at {pointer:#x}: nothing is mapped there"
             self.violated_by_call(event, message)
             return
-        left = self._left.get(cpu, {}).get(serial)
+        table = self._left.get(cpu)
+        left = table.get(serial) if table else None
         if left is not None:
             wrong = "" if raw == left else _differences(_PT_REGS.unpack(raw), _PT_REGS.unpack(left))
         elif entry is not None:
             wrong = _against_entry(_PT_REGS.unpack(raw), entry)
         else:
             return
-        if wrong:
+        if wrong and serial > self._ignored.get(cpu, -1):
             since = "C left" if left is not None else "the interrupted code had"
             self.violated_by_call(event, f"C function {event.name} gets pt_regs that are not what {since}: {wrong}")
-            self._remember(cpu, serial, raw)
+            self._left.setdefault(cpu, {})[serial] = raw
 
     def _c_returned(self, event: CReturned) -> None:
         cpu, calls = event.cpu, self._calls.get(event.cpu, ())
         entry = self.chain.top(cpu)
         serial = entry.serial if entry is not None else 0
         for index in range(len(calls) - 1, -1, -1):
-            if calls[index][0] == serial and calls[index][1] == event.name:
+            of, name, pointer = calls[index]
+            if of == serial and name == event.name:
                 self._calls[cpu] = calls[:index]
-                at = event.value if event.name == "fixup_bad_iret" and event.value else calls[index][2]
-                raw = self.view.pt_regs(at)
+                raw = self.view.pt_regs(event.value if name == "fixup_bad_iret" and event.value else pointer)
                 if raw is not None:
-                    self._remember(cpu, serial, raw)
+                    self._left.setdefault(cpu, {})[serial] = raw
                 return
-
-    def _remember(self, cpu: int, serial: int, raw: bytes) -> None:
-        self._left[cpu] = {**self._left.get(cpu, {}), serial: raw}
 
     # --- the return -------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
-        cpu, back = event.cpu, self.chain.last_return(event.cpu)
+        cpu, back = event.cpu, self.chain.last_return
         entry, table = back.entry, self._left.get(cpu, {})
-        registers = _GPRS.unpack(self.view.raw_registers(cpu))
-        left = table.get(entry.serial if entry is not None else 0)
+        serial = entry.serial if entry is not None else 0
+        left = table.get(serial)
+        if serial > self._ignored.get(cpu, -1):
+            self._compare(event, back, left)
+        if back.how is Closing.USER:
+            self._left[cpu], self._calls[cpu] = {}, ()
+        elif left is not None:
+            del table[serial]
+
+    def _compare(self, event: Returned, back: Return, left: bytes | None) -> None:
+        entry = back.entry
+        registers = _GPRS.unpack(self.view.raw_registers(event.cpu))
         if back.how is Closing.REPEAT:
             assert entry is not None
             wrong = _row_differences(registers, _GPRS.unpack(entry.registers), _KEPT)
@@ -105,17 +120,11 @@ class Frames(Invariant):
             kept = _KEPT_BY_SYSCALL if entry.vector is None else _KEPT
             wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
         else:
-            wrong = []
+            return
         if wrong:
-            self._restores_wrong(event, wrong, None if back.how is Closing.REPEAT else entry)
-        if back.how is Closing.USER:
-            self._left[cpu], self._calls[cpu] = {}, ()
-        elif entry is not None and left is not None:
-            self._left[cpu] = {serial: raw for serial, raw in table.items() if serial != entry.serial}
-
-    def _restores_wrong(self, event: Event, wrong: list[str], ended: Entry | None) -> None:
-        assert isinstance(event, Returned)
-        self.violated(event, f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}", ended=ended)
+            ended = None if back.how is Closing.REPEAT else entry
+            message = f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}"
+            self.violated(event, message, ended=ended)
 
 
 def _show(name: str, value: int, expected: int) -> str:
@@ -124,7 +133,7 @@ def _show(name: str, value: int, expected: int) -> str:
 
 def _row_differences(row: Words, expected: Words, kept: itemgetter[tuple[int, ...]]) -> list[str]:
     """What differs between two rows of registers."""
-    if kept(row) == kept(expected):
+    if row == expected or kept(row) == kept(expected):
         return []
     both = zip(kept(_ROW_NAMES), kept(row), kept(expected), strict=True)
     return [_show(str(name), value, was) for name, value, was in both if value != was]

@@ -82,18 +82,19 @@ class GsNesting(Invariant):
         if user is None:
             return
         percpu = self.view.percpu_base(cpu)
-        bases = (event.gs_base, event.kernel_gs_base)
+        gs_base, kernel_gs_base = event.gs_base, event.kernel_gs_base
         if self._loads_gs and self.view.symbol(event.ip).partition("+")[0] in _LOADS_USER_GS:
-            if event.kernel_gs_base == percpu:
-                self._user[cpu] = event.gs_base
+            if kernel_gs_base == percpu:
+                self._user[cpu] = gs_base
             return
         entry = self.chain.top(cpu)
         done = self._count_swap(cpu, entry)
-        if bases not in ((user, percpu), (percpu, user)):
+        inwards, outwards = gs_base == user and kernel_gs_base == percpu, gs_base == percpu and kernel_gs_base == user
+        if not inwards and not outwards:
             self.violated(
                 event,
-                f"SWAPGS exchanges GS_BASE {self._words(cpu, bases[0])} with KERNEL_GS_BASE "
-                f"{self._words(cpu, bases[1])}; they must be the user's base {user:#x} and this CPU's {percpu:#x}",
+                f"SWAPGS exchanges GS_BASE {self._words(cpu, gs_base)} with KERNEL_GS_BASE "
+                f"{self._words(cpu, kernel_gs_base)}; they must be the user's {user:#x} and this CPU's {percpu:#x}",
             )
         elif entry is not None and entry.event.gs_base == percpu != user:
             self.violated(event, "SWAPGS to the user's base in an entry that interrupted the kernel after its SWAPGS")
@@ -103,9 +104,8 @@ class GsNesting(Invariant):
     def _count_swap(self, cpu: int, entry: Entry | None) -> int:
         if entry is None:
             return 0
-        counts = self._swaps.get(cpu, {})
-        done = counts.get(entry.serial, 0) + 1
-        self._swaps[cpu] = {**counts, entry.serial: done}
+        counts = self._swaps.setdefault(cpu, {})
+        done = counts[entry.serial] = counts.get(entry.serial, 0) + 1
         return done
 
     def _msr_written(self, event: MsrWritten) -> None:
@@ -158,7 +158,7 @@ class GsNesting(Invariant):
     def _returned(self, event: Returned) -> None:
         cpu = event.cpu
         user = self._user.get(cpu)
-        back = self.chain.last_return(cpu)
+        back = self.chain.last_return
         if user is not None:
             if back.how is Closing.USER:
                 self._check_return(event, user, self.view.percpu_base(cpu), back)
@@ -166,9 +166,9 @@ class GsNesting(Invariant):
                 self._check_return(event, back.entry.event.gs_base, back.entry.event.kernel_gs_base, back)
         if back.how is Closing.USER:
             self._swaps[cpu] = {}
-        elif back.entry is not None and self._swaps.get(cpu):
+        elif back.entry is not None and cpu in self._swaps:
             # A repeated NMI handler starts again from the interrupted state.
-            self._swaps[cpu] = {s: n for s, n in self._swaps[cpu].items() if s != back.entry.serial}
+            self._swaps[cpu].pop(back.entry.serial, None)
 
     def _check_return(self, event: Returned, gs_base: int, kernel_gs_base: int, back: Return) -> None:
         if event.gs_base == gs_base and event.kernel_gs_base == kernel_gs_base:

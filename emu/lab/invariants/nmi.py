@@ -30,7 +30,7 @@ class Nmi(Invariant):
     def _returned(self, event: Returned) -> None:
         if event.by == "iretq":
             self._blocked[event.cpu] = False
-        back = self.chain.last_return(event.cpu)
+        back = self.chain.last_return
         entry = back.entry
         if back.how is not Closing.MATCH or entry is None or not entry.is_nmi:
             return

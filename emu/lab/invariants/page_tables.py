@@ -42,7 +42,7 @@ class PageTables(Invariant):
             self.violated_by_call(event, message)
 
     def _returned(self, event: Returned) -> None:
-        back = self.chain.last_return(event.cpu)
+        back = self.chain.last_return
         if back.how is Closing.USER:
             if self.view.kernel_cr3(event.cr3):
                 self.violated(

@@ -97,7 +97,7 @@ class Stacks(Invariant):
 
     # --- the way out ------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
-        back = self.chain.last_return(event.cpu)
+        back = self.chain.last_return
         if back.how is not Closing.USER or not self.view.percpu_base(event.cpu):
             return
         end = event.frame_at + _FRAME.size

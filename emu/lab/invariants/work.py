@@ -32,7 +32,7 @@ class Work(Invariant):
             self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_TO_USER_MODE_WORK
 
     def _returned(self, event: Returned) -> None:
-        back = self.chain.last_return(event.cpu)
+        back = self.chain.last_return
         if back.how is not Closing.USER:
             return
         left = self._flags.pop(event.cpu, 0)

@@ -109,7 +109,7 @@ class PathSummary:
             stack[-1].line += f" -> shutdown ({event.why})"
 
     def _returned(self, event: Returned) -> None:
-        stack, back = self._open.get(event.cpu), self._chain.last_return(event.cpu)
+        stack, back = self._open.get(event.cpu), self._chain.last_return
         if not stack:
             return
         leaves = f" -> {event.by.upper()} --> "
