@@ -6,7 +6,6 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +13,7 @@ from enum import Enum
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
 from emu.machine import delivery, msr, semantics
-from emu.machine.apic import LocalApic
+from emu.machine.apic import EndOfInterrupt, Ipi, LocalApic
 from emu.machine.cpu import Cpu, Stop, StopKind
 from emu.machine.debug_unit import debug_trap
 from emu.machine.delivery import Interruption
@@ -66,16 +65,25 @@ class CoreSnapshot:
     nmi_pending: int
     mce_pending: bool
     halted: bool
+    waits_for_startup: bool
     end: End | None
 
 
 class Core:
-    """A CPU with its events. `emit` hands events to whoever observes the machine."""
+    """A CPU with its events. `emit` hands events to whoever observes the machine, `carry` messages to the APIC bus."""
 
-    def __init__(self, index: int, memory: Memory, profile: Profile, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        memory: Memory,
+        profile: Profile,
+        emit: Callable[[Event], None],
+        carry: Callable[[Core, Ipi | EndOfInterrupt], None],
+    ) -> None:
         self.index = index
         self.profile = profile
         self.emit = emit
+        self._carry = carry
         self.memory = memory
         self.cpu = Cpu(index, memory)
         self.linear = LinearMemory(self.cpu, memory)
@@ -89,6 +97,8 @@ class Core:
         """NMIs waiting: at most one is remembered while another is handled (SDM 6.7.1)."""
         self.mce_pending = False
         self.halted = False
+        self.waits_for_startup = False
+        """After reset or INIT: only a startup IPI makes this CPU run (SDM 8.4)."""
         self.instruction_start = 0
         """Start of the software interrupt being delivered."""
         self.sites: dict[int, Callable[[Core], None]] = {}
@@ -166,6 +176,33 @@ class Core:
         if self.nmi_blocked:
             self.emit(Pended(self.clock, self.index, self.cpu.ip, Vector.NMI, EventType.NMI, "NMIs are blocked"))
 
+    def init(self) -> None:
+        """INIT: the CPU stops where it is and waits for a startup IPI (SDM 10.6.1; it keeps its memory)."""
+        self.apic.reset()
+        self.nmi_blocked = self.mce_pending = self.halted = False
+        self.nmi_pending = 0
+        self.waits_for_startup = True
+
+    @property
+    def idle_for_good(self) -> bool:
+        """Halted or not started, with nothing of its own that could wake it."""
+        return (self.halted or self.waits_for_startup) and self.apic.deadline is None and not self.something_pending
+
+    def write_apic(self, offset: int, value: int) -> None:
+        """Write a local APIC register and send what it wants to send; ApicRegisterError as LocalApic.write."""
+        self.apic.write(offset, value, self.clock)
+        self.flush_apic()
+
+    def flush_apic(self) -> None:
+        """Hand the APIC's messages to the bus, and its NMIs to the CPU."""
+        apic = self.apic
+        for message in apic.outbox:
+            self._carry(self, message)
+        apic.outbox.clear()
+        if apic.nmi_requests:
+            apic.nmi_requests = 0
+            self.raise_nmi()
+
     def raise_machine_check(self) -> None:
         """A machine check arrives."""
         self.mce_pending = True
@@ -223,6 +260,8 @@ class Core:
                 return End(EndKind.UNTIL, self.cpu.ip)
             if self.clock >= limit:
                 return End(EndKind.LIMIT, self.cpu.ip)
+            if self.waits_for_startup:
+                return End(EndKind.HALTED, self.cpu.ip, "waits for a startup IPI")
             self.apic.tick(self.clock)
             one_step = self._accept()
             if self._end is not None:
@@ -412,19 +451,20 @@ class Core:
     def snapshot(self) -> CoreSnapshot:
         """State at rest."""
         return CoreSnapshot(
-            self.cpu.save(), self.clock, copy.copy(self.apic), dict(self.msrs), self.tsc_offset,
-            self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self._end,
+            self.cpu.save(), self.clock, self.apic.copy(), dict(self.msrs), self.tsc_offset,
+            self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self.waits_for_startup, self._end,
         )  # fmt: skip
 
     def restore(self, saved: CoreSnapshot) -> None:
         """Back to a snapshot of this core."""
         self.cpu.load(saved.context)
         self.clock = saved.clock
-        self.apic = copy.copy(saved.apic)
+        self.apic = saved.apic.copy()
         self.msrs = dict(saved.msrs)
         self.tsc_offset = saved.tsc_offset
         self.nmi_blocked, self.nmi_pending = saved.nmi_blocked, saved.nmi_pending
         self.mce_pending, self.halted, self._end = saved.mce_pending, saved.halted, saved.end
+        self.waits_for_startup = saved.waits_for_startup
         self._passed = self._reported = None
 
 

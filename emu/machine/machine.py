@@ -1,45 +1,59 @@
-"""The computer: RAM, CPUs, the clock, observers; and its snapshots.
+"""The computer: RAM, CPUs, the interrupt bus between their APICs, observers; and its snapshots.
 
-CPUs take turns of `quantum` instructions in order of their number: the interleaving is part of the input.
+CPUs take turns (emu.machine.schedule), so one instruction runs at a time and every run of the same input is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emu.events import Event
 from emu.machine import semantics
+from emu.machine.apic import Delivery, EndOfInterrupt, Ipi, Shorthand
 from emu.machine.core import Core, CoreSnapshot, End, EndKind
 from emu.machine.memory import Memory, RamSnapshot
 from emu.machine.profile import Profile
+from emu.machine.schedule import Interleaving, Turn
 
 if TYPE_CHECKING:
     from asm import Instruction
 
 Observer = Callable[[Event], None]
+Startup = Callable[[Core, int], None]
+"""Starts a CPU that got a startup IPI with this vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineSnapshot:
-    """RAM and all cores."""
+    """RAM, all cores, and whose turn it was."""
 
     ram: RamSnapshot
     cores: tuple[CoreSnapshot, ...]
+    turn: Turn
 
 
 class Machine:
-    """`cpus` processors that share `memory_bytes` of RAM."""
+    """`cpus` processors that share `memory_bytes` of RAM. All but the first wait for a startup IPI."""
 
-    def __init__(self, memory_bytes: int, cpus: int, profile: Profile, quantum: int = 1000) -> None:
+    def __init__(
+        self, memory_bytes: int, cpus: int, profile: Profile, interleaving: Interleaving | None = None
+    ) -> None:
         self.memory = Memory(memory_bytes)
         self.profile = profile
-        self.quantum = quantum
+        self.interleaving = interleaving or Interleaving()
         self.observers: list[Observer] = []
         self.translations: dict[int, int] = {}
         """Kernel page -> physical page, for the C side: a TLB of its own, flushed with the CPUs'."""
-        self.cores = [Core(index, self.memory, profile, self._emit) for index in range(cpus)]
+        self.startup: Startup | None = None
+        """What a startup IPI does. The engine has no real mode, so somebody must say where the CPU begins."""
+        self.end_of_interrupt: list[Callable[[int], None]] = []
+        """I/O APICs: told of the EOI of a level-triggered vector."""
+        self.cores = [Core(index, self.memory, profile, self._emit, self._carry) for index in range(cpus)]
+        for core in self.cores[1:]:
+            core.waits_for_startup = True
+        self._turn = Turn()
 
     def _emit(self, event: Event) -> None:
         for observer in self.observers:
@@ -62,18 +76,100 @@ class Machine:
         for core in self.cores:
             core.cpu.flush_tlb()
 
-    def run(self, limit: int, cpu: int = 0) -> End:
-        """Advance one CPU until its clock is `limit`, or until an event that ends the run."""
-        return self.cores[cpu].advance(limit)
+    # --- the interrupt bus ------------------------------------------------------------------------------------------
+    def _carry(self, sender: Core, message: Ipi | EndOfInterrupt) -> None:
+        if isinstance(message, EndOfInterrupt):
+            for device in self.end_of_interrupt:
+                device(message.vector)
+            return
+        for core in self._destinations(sender, message):
+            self.interrupt(core, message.delivery, message.vector, level=message.level)
 
+    def _destinations(self, sender: Core, ipi: Ipi) -> list[Core]:
+        match ipi.shorthand:
+            case Shorthand.SELF:
+                return [sender]
+            case Shorthand.ALL:
+                return list(self.cores)
+            case Shorthand.OTHERS:
+                return [core for core in self.cores if core is not sender]
+        return self.addressed(ipi.destination, logical=ipi.logical, lowest=ipi.delivery is Delivery.LOWEST)
+
+    def addressed(self, destination: int, *, logical: bool, lowest: bool) -> list[Core]:
+        """The CPUs of a destination; for lowest priority only the one that is least busy, the first of equals."""
+        cores = [core for core in self.cores if core.apic.accepts(destination, logical=logical)]
+        return [min(cores, key=lambda core: core.apic.ppr)] if lowest and cores else cores
+
+    def interrupt(self, core: Core, delivery: Delivery, vector: int, *, level: bool = False) -> None:
+        """A message from the bus arrives at a CPU's APIC (SDM 10.6.1); `level` is the Level bit of an INIT."""
+        match delivery:
+            case Delivery.NMI:
+                core.raise_nmi()
+            case Delivery.INIT:
+                if level:
+                    core.init()
+            case Delivery.STARTUP:
+                if core.waits_for_startup and self.startup is not None:
+                    core.waits_for_startup = False
+                    self.startup(core, vector)
+            case Delivery.FIXED | Delivery.LOWEST:
+                core.raise_interrupt(vector)
+            case _:
+                pass  # SMI and ExtINT: no system-management mode, no 8259
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def advance(
+        self,
+        limit: int,
+        limits: Mapping[int, int] | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> tuple[int, End]:
+        """Run the CPUs in turns until one of them has something to say: (its number, why).
+
+        No CPU's clock passes `limit`, nor its own in `limits`; reaching either is something to say. Limits do not
+        change the interleaving.
+        """
+        own = limits or {}
+        if len(self.cores) == 1:
+            return 0, self.cores[0].advance(min(limit, own.get(0, limit)), until)
+        while True:
+            turn = self._turn
+            if not turn.waiting:
+                if all(core.idle_for_good for core in self.cores):
+                    return 0, End(EndKind.HALTED, self.cores[0].cpu.ip, "every CPU halted with nothing to wake it")
+                self._next_turn()
+                continue
+            index = turn.waiting[0]
+            core = self.cores[index]
+            mine = min(limit, own.get(index, limit))
+            end = core.advance(min(turn.end, mine), until)
+            if end.kind is EndKind.HALTED:
+                core.clock = max(core.clock, min(turn.end, mine))
+            elif end.kind is not EndKind.LIMIT:
+                return index, end
+            if core.clock >= turn.end:
+                turn.waiting = turn.waiting[1:]
+            if core.clock >= mine:
+                return index, End(EndKind.LIMIT, core.cpu.ip)
+
+    def _next_turn(self) -> None:
+        turn = self._turn
+        turn.number += 1
+        length, order = self.interleaving.turn(turn.number, len(self.cores))
+        turn.end += length
+        turn.waiting = order
+
+    # --- snapshot ---------------------------------------------------------------------------------------------------
     def snapshot(self) -> MachineSnapshot:
         """The whole state, at rest."""
-        return MachineSnapshot(self.memory.snapshot(), tuple(core.snapshot() for core in self.cores))
+        cores = tuple(core.snapshot() for core in self.cores)
+        return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy())
 
     def restore(self, saved: MachineSnapshot) -> None:
         """Back to a snapshot of this machine."""
         self.memory.restore(saved.ram)
         self.translations.clear()
+        self._turn = saved.turn.copy()
         for core, state in zip(self.cores, saved.cores, strict=True):
             core.restore(state)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.arch import Cr0, Efer, Msr, Vector, is_canonical
+from emu.machine import apic
 from emu.machine.apic import ApicRegisterError
 from emu.machine.descriptors import CpuFault
 
@@ -26,17 +27,20 @@ NATIVE = CANONICAL | {Msr.EFER, Msr.STAR, Msr.SYSCALL_MASK, Msr.SYSENTER_CS, Msr
 """Registers that the engine keeps itself."""
 
 OWN_RESET: dict[int, int] = {
-    Msr.APIC_BASE: 0xFEE00D00,
     Msr.MCG_CAP: 0,
     Msr.MCG_STATUS: 0,
     Msr.MISC_ENABLE: 1,
     Msr.DEBUGCTL: 0,
-    Msr.TSC_DEADLINE: 0,
 }
-"""Registers kept in the core's table, with their reset values (APIC_BASE: enabled, x2APIC mode, boot processor)."""
+"""Registers kept in the core's table, with their reset values."""
+
+APIC_ADDRESS = 0xFEE0_0000
+_APIC_ENABLE, _APIC_X2, _APIC_BSP = 1 << 11, 1 << 10, 1 << 8
 
 _READ_ONLY = frozenset({Msr.MCG_CAP})
 _EFER_KNOWN = int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE)
+_OWN_BEHAVIOUR = frozenset({Msr.TSC, Msr.TSC_DEADLINE})
+_X2APIC_ICR = Msr.X2APIC_BASE + 0x30
 _X2APIC = range(Msr.X2APIC_BASE, Msr.X2APIC_BASE + 0x40)
 
 
@@ -74,7 +78,13 @@ def read(core: Core, number: int) -> int:
             return core.clock + core.tsc_offset
     if number in core.msrs:
         return core.msrs[number]
-    if number in _X2APIC:
+    if number == Msr.APIC_BASE:
+        mode = _APIC_ENABLE | (_APIC_X2 if core.apic.x2apic else 0)
+        return APIC_ADDRESS | mode | (_APIC_BSP if core.index == 0 else 0)
+    if number == Msr.TSC_DEADLINE:
+        armed = core.apic.lvt[apic.LVT_TIMER] & apic.TIMER_MODE == apic.TSC_DEADLINE and core.apic.deadline is not None
+        return (core.apic.deadline or 0) + core.tsc_offset if armed else 0
+    if number in _X2APIC and core.apic.x2apic:
         try:
             return core.apic.read((number - Msr.X2APIC_BASE) << 4, core.clock)
         except ApicRegisterError:
@@ -95,10 +105,20 @@ def check_write(core: Core, number: int, value: int) -> None:
         raise CpuFault(Vector.GP, 0, f"WRMSR PAT: bad memory type in {value:#x}")
     if number in (Msr.SYSCALL_MASK, Msr.TSC_AUX) and value >> 32:
         raise CpuFault(Vector.GP, 0, f"WRMSR {Msr(number).name}: reserved bits in {value:#x}")
-    if number in _READ_ONLY or (
-        number not in NATIVE and number not in core.msrs and number != Msr.TSC and number not in _X2APIC
-    ):
+    if number == Msr.APIC_BASE:
+        _check_apic_base(core, value)
+    elif number in _X2APIC and core.apic.x2apic:
+        if value >> 32 and number != _X2APIC_ICR:
+            raise CpuFault(Vector.GP, 0, f"WRMSR {number:#x}: reserved bits in {value:#x}")
+    elif number in _READ_ONLY or not (number in NATIVE or number in core.msrs or number in _OWN_BEHAVIOUR):
         raise CpuFault(Vector.GP, 0, f"WRMSR of unknown or read-only MSR {number:#x}")
+
+
+def _check_apic_base(core: Core, value: int) -> None:
+    """The APIC stays where it is; x2APIC mode is entered from xAPIC mode and left only by disabling (SDM 10.12.5)."""
+    fixed = value & ~(_APIC_ENABLE | _APIC_X2 | _APIC_BSP)
+    if fixed != APIC_ADDRESS or not value & _APIC_ENABLE or (core.apic.x2apic and not value & _APIC_X2):
+        raise CpuFault(Vector.GP, 0, f"WRMSR APIC_BASE: {value:#x} is refused")
 
 
 def write(core: Core, number: int, value: int) -> None:
@@ -133,11 +153,15 @@ def write(core: Core, number: int, value: int) -> None:
             state.tsc_aux = value
         case Msr.TSC:
             core.tsc_offset = value - core.clock
+        case Msr.TSC_DEADLINE:
+            core.apic.set_tsc_deadline(max(value - core.tsc_offset, core.clock) if value else 0)
+        case Msr.APIC_BASE:
+            core.apic.x2apic = bool(value & _APIC_X2)
         case _ if number in core.msrs:
             core.msrs[number] = value
         case _:
             try:
-                core.apic.write((number - Msr.X2APIC_BASE) << 4, value & 0xFFFF_FFFF, core.clock)
+                core.write_apic((number - Msr.X2APIC_BASE) << 4, value)
             except ApicRegisterError as error:
                 raise CpuFault(Vector.GP, 0, f"WRMSR: {error}") from None
     cpu.mark_dirty()

@@ -51,7 +51,7 @@ class Booted:
         return b"".join(data for fd, data in self.system.kernel.output if fd == 1)
 
     def run(self, limit: int = LIMIT) -> End:
-        return self.system.machine.run(self.core.clock + limit)
+        return self.core.advance(self.core.clock + limit)
 
     def to(self, *symbols: str) -> Booted:
         """Run until the CPU is before one of these instructions (`name` or `name+0x3`, kernel or program)."""
