@@ -121,6 +121,7 @@ class Core:
     # --- set-up -----------------------------------------------------------------------------------------------------
     def reset_long_mode(self, cr3: int, entry: int, rdi: int) -> None:
         """Start at `entry` at CPL 0 in 64-bit mode with paging on and interrupts off, as a boot loader leaves a CPU."""
+        self.waits_for_startup = False
         cpu = self.cpu
         cpu.set_control(cr4=int(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT))
         cpu.set_efer(int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE))

@@ -159,6 +159,10 @@ class Machine:
         turn.end += length
         turn.waiting = order
 
+    def run(self, limit: int, cpu: int = 0) -> End:
+        """Run one CPU alone until its clock is `limit`, or until it has something to say."""
+        return self.cores[cpu].advance(limit)
+
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def snapshot(self) -> MachineSnapshot:
         """The whole state, at rest."""
