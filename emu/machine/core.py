@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
@@ -50,6 +51,19 @@ class End:
     kind: EndKind
     ip: int
     text: str = ""
+
+
+class MappedDevice(Protocol):
+    """A device in physical memory. Reads change nothing; both are told which CPU asks."""
+
+    base: int
+    size: int
+
+    def read(self, core: Core, address: int, size: int) -> int:
+        """`size` bytes at a physical address."""
+
+    def write(self, core: Core, address: int, size: int, value: int) -> None:
+        """Store `size` bytes at a physical address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,7 @@ class Core:
         """Mnemonics of instructions that need semantics, by address."""
         self.ports: dict[int, Callable[[Core, Stop], int]] = {}
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
+        self._devices: list[MappedDevice] = []
         self.breakpoints: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
         self._swapping: frozenset[int] = frozenset()
@@ -248,6 +263,14 @@ class Core:
         device = self.ports.get(stop.port)
         return 0xFFFF_FFFF if device is None else device(self, stop)
 
+    def map_device(self, device: MappedDevice) -> None:
+        """Let a device answer in its range of physical memory."""
+        self._devices.append(device)
+        self.cpu.map_device(device.base, device.size, lambda address, size: device.read(self, address, size))
+
+    def _device_at(self, address: int) -> MappedDevice:
+        return next(d for d in self._devices if d.base <= address < d.base + d.size)
+
     # --- running ----------------------------------------------------------------------------------------------------
     def advance(self, limit: int, until: Callable[[], bool] | None = None) -> End:
         """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then.
@@ -342,6 +365,9 @@ class Core:
             self._fault(stop)
         elif kind is StopKind.HALT:
             self.halted = True
+        elif kind is StopKind.MMIO:
+            for address, size, value in self.cpu.mmio_writes:
+                self._device_at(address).write(self, address, size, value)
         elif kind is StopKind.BUS:
             return End(EndKind.CRASHED, stop.ip, f"physical memory outside RAM touched at {stop.ip:#x}")
         else:

@@ -54,6 +54,7 @@ class StopKind(Enum):
     RDTSC = "rdtsc"  # RIP after it
     IN = "in"  # RIP after it
     OUT = "out"  # RIP after it
+    MMIO = "mmio"  # wrote to a device's memory; RIP after the writing instruction
     HALT = "halt"  # HLT at CPL 0; RIP after it
     BUS = "bus"  # physical memory that is not there
 
@@ -103,6 +104,8 @@ class Cpu(Registers):
         self._noted: frozenset[int] = frozenset()
         self.notes: list[tuple[int, bytes]] = []
         """What `note_at` saw in the last run: (instructions retired before it, the context there)."""
+        self.mmio_writes: list[tuple[int, int, int]] = []
+        self._device_writes_wait = False
         self._trace_hook: int | None = None
         self._install_hooks()
 
@@ -138,20 +141,21 @@ class Cpu(Registers):
 
         def instruction(kind: StopKind) -> Callable[[int, int], int]:
             def on_instruction(_uc: int, _data: int) -> int:
-                self._stop = Stop(kind, -1, 0)
+                self._stop = Stop(kind, self._counter.value, 0)
                 stop_engine(uch)
                 return 1
 
             return on_instruction
 
         def on_in(_uc: int, port: int, size: int, _data: int) -> int:
-            self._stop = Stop(StopKind.IN, -1, 0, start=self._uc.reg_read(x86.UC_X86_REG_RIP), port=port, size=size)
+            start = self._uc.reg_read(x86.UC_X86_REG_RIP)
+            self._stop = Stop(StopKind.IN, self._counter.value, 0, start=start, port=port, size=size)
             stop_engine(uch)
             return 0
 
         def on_out(_uc: int, port: int, size: int, value: int, _data: int) -> None:
             start = self._uc.reg_read(x86.UC_X86_REG_RIP)
-            self._stop = Stop(StopKind.OUT, -1, 0, start=start, port=port, size=size, value=value)
+            self._stop = Stop(StopKind.OUT, self._counter.value, 0, start=start, port=port, size=size, value=value)
             stop_engine(uch)
 
         def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
@@ -179,6 +183,31 @@ class Cpu(Registers):
             self._hook(UC_HOOK_INSN, _FLAG_CB(instruction(kind)), instruction=number)
         self._hook(UC_HOOK_INSN, _IN_CB(on_in), instruction=x86.UC_X86_INS_IN)
         self._hook(UC_HOOK_INSN, _OUT_CB(on_out), instruction=x86.UC_X86_INS_OUT)
+
+    def map_device(self, base: int, size: int, read: Callable[[int, int], int]) -> None:
+        """Physical memory that is a device: `read(address, size)` answers at once, writes stop the run (MMIO).
+
+        `mmio_writes` then holds (address, size, value) of the writes of that one instruction.
+        """
+        uch = self._uch
+
+        def on_read(_uc: Uc, offset: int, width: int, _data: object) -> int:
+            return read(base + offset, width)
+
+        def on_write(_uc: Uc, offset: int, width: int, value: int, _data: object) -> None:
+            if self._device_writes_wait:
+                self.mmio_writes.append((base + offset, width, value))
+            elif self._stop is None:
+                self._stop = Stop(StopKind.MMIO, self._counter.value - 1, 0)
+                self.mmio_writes.clear()
+                uclib.uc_emu_stop(uch)
+
+        self._uc.mmio_map(base, size, on_read, None, on_write, None)
+
+    @property
+    def in_flight(self) -> int:
+        """Inside a device's read: instructions of this run that have retired."""
+        return self._counter.value - 1
 
     def stop_at(self, addresses: Iterable[int], span: tuple[int, int] | None = None) -> None:
         """Stop before the instructions at these addresses, for good.
@@ -262,12 +291,25 @@ class Cpu(Registers):
         """
         if count <= 0:
             return Stop(StopKind.COUNT, 0, self.state.rip)
+        self.notes.clear()
+        stop = self._start(count, step_over)
+        if stop.kind is not StopKind.MMIO:
+            return stop
+        # The engine stopped within the instruction; once more, so that it finishes. Devices get what it writes then.
+        self._device_writes_wait = True
+        again = self._start(1, True)
+        self._device_writes_wait = False
+        again.retired += stop.retired
+        if again.kind is StopKind.COUNT:
+            again.kind = StopKind.MMIO
+        return again
+
+    def _start(self, count: int, step_over: bool) -> Stop:
         self._write_back()
         ip, cr2 = self.state.rip, self.state.cr[2]
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None
-        self.notes.clear()
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._context.context)
@@ -290,7 +332,9 @@ class Cpu(Registers):
                 stop = Stop(StopKind.HALT, counter, state.rip)
             return stop
         kind = stop.kind
-        if kind is StopKind.SOFTWARE or kind is StopKind.SYSCALL or kind is StopKind.SYSENTER:
+        if stop.retired >= 0:
+            pass  # the hook has read the counter, which includes its instruction
+        elif kind is StopKind.SOFTWARE:
             stop.retired = counter
         elif kind is StopKind.FAULT and stop.vector == Vector.DB:
             # A single step is reported after its instruction, a breakpoint (DR0-3) before it.

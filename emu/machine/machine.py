@@ -16,6 +16,7 @@ from emu.machine.core import Core, CoreSnapshot, End, EndKind
 from emu.machine.memory import Memory, RamSnapshot
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
+from emu.machine.xapic import XapicPage
 
 if TYPE_CHECKING:
     from asm import Instruction
@@ -51,6 +52,8 @@ class Machine:
         self.end_of_interrupt: list[Callable[[int], None]] = []
         """I/O APICs: told of the EOI of a level-triggered vector."""
         self.cores = [Core(index, self.memory, profile, self._emit, self._carry) for index in range(cpus)]
+        for core in self.cores:
+            core.map_device(XapicPage())
         for core in self.cores[1:]:
             core.waits_for_startup = True
         self._turn = Turn()

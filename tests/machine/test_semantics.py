@@ -216,7 +216,9 @@ def test_non_canonical_address_in_an_msr_is_gp(number):
     assert not it.of(MsrWritten)
 
 
-WRITABLE = [m for m in Msr if m not in (Msr.EFER, Msr.MCG_CAP, Msr.X2APIC_BASE, Msr.SYSENTER_CS, Msr.TSC, Msr.TSC_DEADLINE)]
+WRITABLE = [
+    m for m in Msr if m not in (Msr.EFER, Msr.MCG_CAP, Msr.X2APIC_BASE, Msr.SYSENTER_CS, Msr.TSC, Msr.TSC_DEADLINE)
+]
 
 
 @given(st.sampled_from(WRITABLE), st.integers(0, 2**64 - 1))
