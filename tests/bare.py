@@ -1,7 +1,7 @@
 """A bare machine for tests: identity-like tables, GDT, IDT and TSS in RAM, and assembled code at three places.
 
-Linear map: KERNEL + p -> p supervisor (RAM below 2 MiB), USER.. -> 2-4 MiB user. Handlers of all vectors are one HLT each
-at HANDLERS + 16 * vector, so a run ends with RIP telling which one was entered.
+Linear map: KERNEL + p -> p supervisor (RAM below 2 MiB), USER.. -> 2-4 MiB user. Handlers of all vectors are one HLT
+each at HANDLERS + 16 * vector, so a run ends with RIP telling which one was entered.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from emu.events import Event
 from emu.machine.core import Core, End
 from emu.machine.machine import Machine
 from emu.machine.profile import Profile
+from emu.machine.schedule import Interleaving
 
 KERNEL = 0xFFFF_FFFF_8000_0000
 CODE = KERNEL + 0x10_0000
@@ -81,9 +82,17 @@ class Bare:
         return [e for e in self.events if isinstance(e, kind)]
 
 
-def bare(text: str, *, user: bool = False, profile: Profile | None = None, flags: int = 2) -> Bare:
-    """Code at CPL 0 (CODE) or CPL 3 (USER), ready to run."""
-    machine = Machine(8 << 20, 1, profile or Profile())
+def bare(
+    text: str,
+    *,
+    user: bool = False,
+    profile: Profile | None = None,
+    flags: int = 2,
+    cpus: int = 1,
+    interleaving: Interleaving | None = None,
+) -> Bare:
+    """Code at CPL 0 (CODE) or CPL 3 (USER), ready to run; further CPUs wait for a startup IPI."""
+    machine = Machine(8 << 20, cpus, profile or Profile(), interleaving)
     it = Bare(machine)
     machine.observers.append(it.events.append)
     it.put64(PML4, 0x2007)
@@ -103,9 +112,22 @@ def bare(text: str, *, user: bool = False, profile: Profile | None = None, flags
     for segment in it.code.segments:
         machine.memory.write(segment.address - (0 if user else KERNEL), segment.data)
     machine.memory.reach(4 << 20)
-    core, cpu = it.core, it.core.cpu
-    core.reset_long_mode(PML4, base, 0)
-    features = profile or Profile()
+    prepare(it.core, base, profile or Profile(), flags)
+    if user:
+        cpu = it.core.cpu
+        cpu.load_code_segment(USER_CS, 0xAFFB00, 3)
+        cpu.load_stack_segment(USER_DS, 0xCFF300)
+        cpu.sp = USER_STACK
+    machine.memory.write(HANDLERS - KERNEL + 16 * 0x100, b"\xf4")
+    if not user:
+        machine.observe_instructions(it.code.instructions())
+    return it
+
+
+def prepare(core: Core, entry: int, features: Profile, flags: int = 2) -> None:
+    """One CPU at `entry` at CPL 0, with the tables above and a stack of its own."""
+    core.reset_long_mode(PML4, entry, core.index)
+    cpu = core.cpu
     cpu.set_control(
         cr4=int(Cr4.PAE | Cr4.OSFXSR | Cr4.MCE)
         | (Cr4.SMAP if features.smap else 0)
@@ -117,14 +139,6 @@ def bare(text: str, *, user: bool = False, profile: Profile | None = None, flags
     state.idt.base, state.idt.limit = KERNEL + IDT, 0xFFF
     state.tr.selector, state.tr.base, state.tr.limit, state.tr.flags = 0x40, KERNEL + TSS, 0x67, 0x8B00
     state.star, state.lstar, state.fmask = KERNEL_CS << 32 | 0x23 << 48, HANDLERS + 16 * 0x100, 0x700
-    cpu.sp = KSTACK
-    if user:
-        cpu.load_code_segment(USER_CS, 0xAFFB00, 3)
-        cpu.load_stack_segment(USER_DS, 0xCFF300)
-        cpu.sp = USER_STACK
+    cpu.sp = KSTACK - 0x4000 * core.index
     cpu.flags = flags
     cpu.mark_dirty()
-    machine.memory.write(HANDLERS - KERNEL + 16 * 0x100, b"\xf4")
-    if not user:
-        machine.observe_instructions(it.code.instructions())
-    return it

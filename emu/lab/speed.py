@@ -115,7 +115,7 @@ def syscalls(*, judged: bool) -> Figure:
 
 def _stops() -> float:
     """Engine starts that end at a code hook, with the context copied out and in: one of our stops without our work."""
-    system, core = _system()
+    _, core = _system()
     cpu = core.cpu
 
     def work() -> int:
@@ -199,7 +199,7 @@ def tracing(*, registers: bool) -> Figure:
 
 def _callbacks(registers: bool) -> float:
     """Instructions a second with an empty callback each, which with `registers` copies the context and 16 registers."""
-    system, core = _system()
+    _, core = _system()
     cpu = core.cpu
     where = ctypes.addressof(cpu.state.regs)
     rows: list[bytes] = []
@@ -220,7 +220,7 @@ def _callbacks(registers: bool) -> float:
 
 
 def start_to_verdict() -> Figure:
-    """One shipped scenario in a fresh process, the best of five; the limit is a process that only imports the engines."""
+    """One shipped scenario in a fresh process, the best of five; the limit is a process that only imports."""
 
     def best(*arguments: str) -> float:
         times = []

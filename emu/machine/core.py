@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
-from emu.events import Event, EventType, MsrWritten, Pended, Shutdown
+from emu.events import Event, EventType, Pended, Shutdown
 from emu.machine import delivery, msr, semantics
 from emu.machine.apic import EndOfInterrupt, Ipi, LocalApic
 from emu.machine.cpu import Cpu, Stop, StopKind
@@ -255,7 +255,7 @@ class Core:
     def write_msr(self, number: int, value: int) -> None:
         """wrmsrl by a C function; CpuFault if hardware would refuse."""
         msr.check_write(self, number, value)
-        self.emit(MsrWritten(self.clock, self.index, self.cpu.ip, number, msr.read(self, number), value))
+        self.emit(msr.written(self, number, value))
         msr.write(self, number, value)
 
     def port(self, stop: Stop) -> int:

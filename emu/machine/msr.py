@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.arch import Cr0, Efer, Msr, Vector, is_canonical
+from emu.events import MsrWritten
 from emu.machine import apic
 from emu.machine.apic import ApicRegisterError
 from emu.machine.descriptors import CpuFault
@@ -112,6 +113,12 @@ def check_write(core: Core, number: int, value: int) -> None:
             raise CpuFault(Vector.GP, 0, f"WRMSR {number:#x}: reserved bits in {value:#x}")
     elif number in _READ_ONLY or not (number in NATIVE or number in core.msrs or number in _OWN_BEHAVIOUR):
         raise CpuFault(Vector.GP, 0, f"WRMSR of unknown or read-only MSR {number:#x}")
+
+
+def written(core: Core, number: int, value: int) -> MsrWritten:
+    """The event of a write that is about to happen; APIC registers, some of them write-only, are not looked at."""
+    before = 0 if number in _X2APIC else read(core, number)
+    return MsrWritten(core.clock, core.index, core.cpu.ip, number, before, value)
 
 
 def _check_apic_base(core: Core, value: int) -> None:

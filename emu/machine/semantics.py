@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from emu.arch import Efer, Msr, Rflags, Vector, is_canonical
-from emu.events import EventType, Frame, GsSwapped, MsrWritten, Returned, SystemCall
+from emu.events import EventType, Frame, GsSwapped, Returned, SystemCall
 from emu.machine import msr
 from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
@@ -72,7 +72,7 @@ def wrmsr(core: Core) -> bool:
     number = cpu.register(RCX) & 0xFFFFFFFF
     value = (cpu.register(RDX) & 0xFFFFFFFF) << 32 | cpu.register(RAX) & 0xFFFFFFFF
     msr.check_write(core, number, value)
-    core.emit(MsrWritten(core.clock, core.index, cpu.ip, number, msr.read(core, number), value))
+    core.emit(msr.written(core, number, value))
     msr.write(core, number, value)
     core.skip(2)
     return True
