@@ -11,7 +11,7 @@ import ctypes
 from enum import IntEnum
 from typing import Annotated
 
-from emu.arch import KERNEL_SYMBOLS, PAGE_SIZE
+from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE
 from kernel_stubs.layout import S32, S64, U16, U32, U64, Struct, constants, layout
 
 # --- the address space (Documentation/arch/x86/x86_64/mm.rst) -------------------------------------------------------
@@ -106,6 +106,21 @@ class Tss(Struct):
     io_bitmap_base: U16
 
 
+class SystemVector(IntEnum):
+    """Vectors that Linux 6 keeps for the local APIC (arch/x86/include/asm/irq_vectors.h), beside those in emu.arch."""
+
+    IRQ_MOVE_CLEANUP = 0x20
+    DEFERRED_ERROR = 0xF4
+    IRQ_WORK = 0xF6
+    X86_PLATFORM_IPI = 0xF7
+    REBOOT = 0xF8
+    THRESHOLD_APIC = 0xF9
+    THERMAL_APIC = 0xFA
+    CALL_FUNCTION_SINGLE = 0xFB
+    CALL_FUNCTION = 0xFC
+    RESCHEDULE = 0xFD
+
+
 class Ist(IntEnum):
     """IST index of a gate (1-7), as Linux 6 assigns them."""
 
@@ -151,6 +166,11 @@ class PerCpu(Struct):
     """CR2 as the first NMI found it."""
     apic_error_count: U64
     spurious_apic_count: U64
+    espfix_stack: U64
+    """Where a return to user mode with an LDT stack segment finds its frame: read-only, in both page tables, and that at
+    every value of bits 31:16 (which are 0 here)."""
+    espfix_waddr: U64
+    """The same six words where the kernel may write them."""
 
 
 @layout()
@@ -292,6 +312,16 @@ class IdtSource(Struct):
     """Present, DPL and type as in byte 5 of a gate (0x8e: interrupt gate DPL 0, 0xee: DPL 3)."""
 
 
+@layout()
+class ExTableEntry(Struct):
+    """One row of the exception table, from `__start___ex_table` to `__stop___ex_table`."""
+
+    insn: U64
+    """An instruction of the kernel that may fault."""
+    fixup: U64
+    """Where it goes on then."""
+
+
 # --- tasks ----------------------------------------------------------------------------------------------------------
 class Tif(IntEnum):
     """thread_info.flags (arch/x86/include/asm/thread_info.h)."""
@@ -360,6 +390,22 @@ class TaskStruct(Struct):
     last_si_addr: U64
     rseq_sig: U32
     pad1: U32
+
+
+@layout()
+class InactiveTaskFrame(Struct):
+    """What `__switch_to_asm` leaves on the stack of a task that does not run, at task.sp. A new task's returns to
+    `ret_from_fork_asm`, with its pt_regs above."""
+
+    r15: U64
+    r14: U64
+    r13: U64
+    r12: U64
+    """Argument of a new kernel thread's function."""
+    bx: U64
+    """That function; 0 for a user task."""
+    bp: U64
+    ret_addr: U64
 
 
 NR_OPEN = 64
@@ -443,6 +489,7 @@ def asm_constants() -> dict[str, int]:
         "EXCEPTION_STACK_SIZE": EXCEPTION_STACK_SIZE,
         "PTI_USER_PGTABLE": PTI_USER_PGTABLE,
         "MAX_CPUS": MAX_CPUS,
+        "INT80_VECTOR": INT80_VECTOR,
         "EXIT_TO_USER_MODE_WORK": EXIT_TO_USER_MODE_WORK,
     }
     for prefix, cls in (
@@ -457,6 +504,7 @@ def asm_constants() -> dict[str, int]:
         ("THREAD_INFO", ThreadInfo),
     ):
         table |= constants(prefix, cls)
+    table |= {f"{vector.name}_VECTOR": vector.value for vector in SystemVector}
     table |= {f"IST_{ist.name}": ist.value for ist in Ist}
     table |= {f"TIF_{flag.name}": flag.value for flag in Tif}
     return table | KERNEL_SYMBOLS

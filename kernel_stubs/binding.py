@@ -104,6 +104,15 @@ def registered() -> dict[str, CFunction]:
     return dict(sorted(_registry.items()))
 
 
+def _missing(name: str) -> Callable[[Core], None]:
+    """The body of a C function that the image calls and nobody has written."""
+
+    def crash(core: Core) -> None:
+        core.crash(f"{name}: this C function is not implemented")
+
+    return crash
+
+
 @dataclass(slots=True)
 class _Running:
     """A C function that has yielded: it goes on when the guest reaches its slot's resume point at this RSP."""
@@ -136,15 +145,18 @@ class Binding:
         """Stop the machine at every slot of the image that has a function, and run it there."""
         image, machine = self.kernel.image, self.kernel.machine
         functions = registered() if functions is None else functions
+        first, last = image.symbol("__c_stubs_start"), image.symbol("__c_stubs_end") - 1
         sites: dict[int, Callable[[Core], None]] = {}
-        for name, function in functions.items():
-            slot = image.symbols.get(name)
-            if slot is None:
+        for name, slot in image.symbols.items():
+            if not first <= slot <= last:
+                continue  # assembly of this image, perhaps with the name of a C function of another
+            function = functions.get(name)
+            if function is None:
+                sites.setdefault(slot, _missing(name))
                 continue
             sites[slot] = self._entry(function, slot)
             if function.interruptible:
                 sites[slot + SLOT_RESUME] = self._resume(slot)
-        first, last = image.symbol("__c_stubs_start"), image.symbol("__c_stubs_end") - 1
         machine.bind(sites, (first, last))
 
     def _entry(self, function: CFunction, slot: int) -> Callable[[Core], None]:

@@ -23,6 +23,14 @@ C_FUNCTION_MODULES = (
 )  # fmt: skip
 """All modules that register C functions or system calls."""
 
+UNIMPLEMENTED = (
+    "__do_softirq", "__switch_to", "do_SYSENTER_32", "do_fast_syscall_32", "do_int80_syscall_32", "make_task_dead",
+    "ret_from_fork", "sysvec_call_function", "sysvec_call_function_single", "sysvec_deferred_error",
+    "sysvec_irq_move_cleanup", "sysvec_irq_work", "sysvec_reboot", "sysvec_reschedule_ipi", "sysvec_thermal",
+    "sysvec_threshold", "sysvec_x86_platform_ipi",
+)  # fmt: skip
+"""C functions that the sources call. Those that are not registered get a slot all the same; calling one is a crash."""
+
 Overrides = tuple[tuple[str, str], ...]
 """(file name, text): sources to take instead of the image's own."""
 
@@ -53,6 +61,12 @@ def _folder(kernel: str) -> Path:
     return SOURCES / kernel
 
 
+def _c_functions() -> str:
+    names = registered()
+    slots = (*names, *(name for name in UNIMPLEMENTED if name not in names))
+    return "".join(f"C_FUNCTION {name}\n" for name in slots)
+
+
 @cache
 def build_image(kernel: str, profile: Profile, overrides: Overrides = ()) -> Image:
     """The image named `kernel`, assembled for a CPU with this profile's features.
@@ -65,7 +79,7 @@ def build_image(kernel: str, profile: Profile, overrides: Overrides = ()) -> Ima
         if name not in sources:
             raise ImageError(f"kernel image {kernel} has no source {name!r} to replace")
     # Sources go in by name, so that positions in messages and traces are the same on every machine.
-    sources |= {"c_functions.inc": "".join(f"C_FUNCTION {name}\n" for name in registered())} | dict(overrides)
+    sources |= {"c_functions.inc": _c_functions()} | dict(overrides)
     try:
         return assemble_text(
             sources[IMAGE_SOURCE],

@@ -112,7 +112,7 @@ idt_setup:
 .Lidt_done:
     ret
 
-# Write one 16-byte gate.  RAX = handler, ECX = vector, EDX = IST index | type and DPL << 8.
+# Write one 16-byte gate; its last word is 0 already.  RAX = handler, ECX = vector, EDX = IST index | type and DPL << 8.
 # Entry and exit: kernel CR3, any stack.  Clobbers RAX, R8, R9.
 idt_set_gate:
     movl    %ecx, %r9d
@@ -126,7 +126,6 @@ idt_set_gate:
     movw    %ax, 6(%r8)
     shrq    $16, %rax
     movl    %eax, 8(%r8)
-    movl    $0, 12(%r8)
     ret
 
 # Where a CPU waits when nothing is runnable.  STI's shadow keeps an interrupt from slipping in before HLT.

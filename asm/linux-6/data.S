@@ -38,10 +38,29 @@ idt_source:
     GATE X86_TRAP_VE, asm_exc_virtualization_exception
     GATE X86_TRAP_CP, asm_exc_control_protection
     GATE X86_TRAP_VC, asm_exc_vmm_communication, IST_VC
+    GATE INT80_VECTOR, entry_INT80_compat, 0, GATE_DPL3
+    GATE IRQ_MOVE_CLEANUP_VECTOR, asm_sysvec_irq_move_cleanup
     GATE LOCAL_TIMER_VECTOR, asm_sysvec_apic_timer_interrupt
+    GATE DEFERRED_ERROR_VECTOR, asm_sysvec_deferred_error
+    GATE IRQ_WORK_VECTOR, asm_sysvec_irq_work
+    GATE X86_PLATFORM_IPI_VECTOR, asm_sysvec_x86_platform_ipi
+    GATE REBOOT_VECTOR, asm_sysvec_reboot
+    GATE THRESHOLD_APIC_VECTOR, asm_sysvec_threshold
+    GATE THERMAL_APIC_VECTOR, asm_sysvec_thermal
+    GATE CALL_FUNCTION_SINGLE_VECTOR, asm_sysvec_call_function_single
+    GATE CALL_FUNCTION_VECTOR, asm_sysvec_call_function
+    GATE RESCHEDULE_VECTOR, asm_sysvec_reschedule_ipi
     GATE ERROR_APIC_VECTOR, asm_sysvec_error_interrupt
     GATE SPURIOUS_APIC_VECTOR, asm_sysvec_spurious_apic_interrupt
     GATE 0, 0
+
+# Where kernel code may fault, and where it goes on if so (ExTableEntry).  C looks here before it gives up.
+    .balign 8
+.globl __start___ex_table
+__start___ex_table:
+    .quad   gs_change, .Lbad_gs
+.globl __stop___ex_table
+__stop___ex_table:
 
 .section .data,"aw",@progbits
     .balign 4096

@@ -59,14 +59,7 @@ entry_SYSCALL_64_after_hwframe:
 .globl syscall_return_via_sysret
 syscall_return_via_sysret:
     POP_REGS_BELOW_DI
-    # The task stack vanishes with the kernel's tables: the last two values go by the trampoline stack.
-    movq    %rsp, %rdi
-    movq    %gs:PERCPU_TSS_SP0, %rsp
-    pushq   PT_REGS_SP-PT_REGS_DI(%rdi)
-    pushq   (%rdi)
-    SWITCH_TO_USER_CR3 scratch=%rdi
-    popq    %rdi
-    popq    %rsp
+    LEAVE_TASK_STACK_FOR_SYSRET
 .globl entry_SYSRETQ_unsafe_stack
 entry_SYSRETQ_unsafe_stack:
     swapgs
@@ -96,11 +89,42 @@ swapgs_restore_regs_and_return_to_usermode:
     swapgs
 .globl native_iret
 native_iret:
+    # IRETQ to a 16-bit stack segment loads SP only and leaves bits 31:16 of the kernel's RSP for all to see.  Such
+    # segments are in the LDT (TI, bit 2 of the selector).
+    testb   $SEGMENT_TI_MASK, IRET_FRAME_SS(%rsp)
+    jnz     native_irq_return_ldt
     # May fault (a frame made by rt_sigreturn or a tracer): with CS the kernel's, but GS and CR3 the user's.
     # error_entry knows this instruction by its label.
 .globl native_irq_return_iret
 native_irq_return_iret:
     iretq
+
+# espfix64: IRETQ from a stack whose address has the user's own bits 31:16.  Each CPU owns a few words there, which are
+# mapped read-only at every such address (percpu.espfix_stack | bits 31:16, in both page tables) and writable at
+# percpu.espfix_waddr (kernel tables only).  If this IRETQ faults the frame cannot be pushed, and a double fault
+# follows; exc_double_fault makes of that the #GP which user mode is to have.
+# Entry: RSP at the frame for IRETQ on the trampoline stack; user GS, user CR3, the registers the user's.
+# Exit:  at native_irq_return_iret on the espfix stack, user GS, user CR3.
+.globl native_irq_return_ldt
+native_irq_return_ldt:
+    pushq   %rdi
+    swapgs
+    SWITCH_TO_KERNEL_CR3 scratch=%rdi
+    movq    %gs:PERCPU_ESPFIX_WADDR, %rdi
+    movq    %rax, (%rdi)
+    # The frame follows; RSP comes last, for it is needed in RAX.
+    .irp word, IP, CS, FLAGS, SS, SP
+    movq    8+IRET_FRAME_\word(%rsp), %rax
+    movq    %rax, 8+IRET_FRAME_\word(%rdi)
+    .endr
+    andl    $0xffff0000, %eax
+    orq     %gs:PERCPU_ESPFIX_STACK, %rax
+    SWITCH_TO_USER_CR3 scratch=%rdi
+    popq    %rdi
+    swapgs
+    movq    %rax, %rsp
+    popq    %rax
+    jmp     native_irq_return_iret
 
 # Entry: RSP = pt_regs of kernel mode, IF=0; GS and CR3 as the interrupted code had them.
 # Exit:  in the interrupted code.  Its IRETQ is not user mode's: a fault here would come with the kernel's GS.
@@ -113,7 +137,8 @@ restore_regs_and_return_to_kernel:
 # Called first by all entries that cannot hit the instructions around a SWAPGS: the saved CS tells whose GS is live.
 # Entry: RSP at the return address, above it ORIG_AX and the hardware's frame; DF and AC clear, IF=0.
 #        From user mode: on the trampoline or an IST stack, user GS, user CR3.
-#        From kernel mode: on the interrupted stack, kernel GS and CR3 (except at native_irq_return_iret).
+#        From kernel mode: on the interrupted stack, kernel GS and CR3, but for two instructions that can fault with
+#        the user's GS: native_irq_return_iret (with the user's CR3 too) and gs_change.
 # Exit:  RSP = pt_regs, from user mode on the task stack; kernel GS, kernel CR3; all registers clobbered.
 .globl error_entry
 error_entry:
@@ -135,6 +160,13 @@ error_entry:
     leaq    native_irq_return_iret(%rip), %rcx
     cmpq    %rcx, PT_REGS_IP(%rsp)
     je      .Lerror_entry_bad_iret
+    leaq    gs_change(%rip), %rcx
+    cmpq    %rcx, PT_REGS_IP(%rsp)
+    jne     .Lerror_entry_kernel_gs
+    # A selector that cannot be loaded.  The exception table sends this exception to the fixup behind gs_change, which
+    # counts on the kernel's GS, so no SWAPGS undoes this one.
+    swapgs
+.Lerror_entry_kernel_gs:
     RETURN_TO_CALLER_IN_RDI
 
     # The return to user mode failed.  RSP is on the trampoline stack, and regs->sp at the frame that IRETQ refused.

@@ -22,7 +22,7 @@
 .endm
 
 # An exception on sp0 (from user mode) or on the interrupted stack (from kernel mode).
-# Entry: user GS and CR3 if user mode was interrupted, else the kernel's (except at native_irq_return_iret).
+# Entry: user GS and CR3 if user mode was interrupted, else the kernel's (error_entry knows two exceptions).
 # Exit:  by error_return.
 .macro IDTENTRY name, cfunc, has_error_code
 .balign 16, 0xcc
@@ -100,9 +100,12 @@ asm_exc_int3:
 .Lint3_no_gap:
     IDTENTRY_BODY exc_int3, 0
 
-# #DF.  Always the paranoid way, for it may come of a stack that is unusable in either mode; there is no way back.
+# #DF.  Always the paranoid way, for it may come of a stack that is unusable in either mode.  It is an abort, with one
+# exception: of an IRETQ that failed on the espfix stack C makes the #GP of the user mode that was to be returned to.
+# It puts that pt_regs' tail at the top of the trampoline stack, points regs->sp at its orig_ax (an error code, 0) and
+# regs->ip at asm_exc_general_protection, and returns; GS and CR3 are the user's again then, as that entry expects.
 # Entry: RSP on the DF stack, error code (0) at RSP, any GS, any CR3.
-# Exit:  none.
+# Exit:  by paranoid_exit, if C returns.
 .balign 16, 0xcc
 .globl asm_exc_double_fault
 asm_exc_double_fault:
@@ -112,4 +115,4 @@ asm_exc_double_fault:
     TAKE_ERROR_CODE
     movq    %cr2, %rdx
     call    exc_double_fault
-    ud2
+    jmp     paranoid_exit

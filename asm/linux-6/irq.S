@@ -65,6 +65,27 @@ IDTENTRY_IRQ asm_spurious_interrupt, spurious_interrupt
     jmp     error_return
 .endm
 
+# The same for an interrupt that is over in a few instructions and needs no stack of its own.
+.macro IDTENTRY_SYSVEC_SIMPLE name, cfunc
+.balign 16, 0xcc
+.globl \name
+\name:
+    CLEAR_ENTRY_FLAGS
+    pushq   $-1
+    IDTENTRY_BODY \cfunc, 0
+.endm
+
 IDTENTRY_SYSVEC asm_sysvec_apic_timer_interrupt, sysvec_apic_timer_interrupt
 IDTENTRY_SYSVEC asm_sysvec_error_interrupt, sysvec_error_interrupt
 IDTENTRY_SYSVEC asm_sysvec_spurious_apic_interrupt, sysvec_spurious_apic_interrupt
+IDTENTRY_SYSVEC asm_sysvec_thermal, sysvec_thermal
+IDTENTRY_SYSVEC asm_sysvec_threshold, sysvec_threshold
+IDTENTRY_SYSVEC asm_sysvec_deferred_error, sysvec_deferred_error
+IDTENTRY_SYSVEC asm_sysvec_irq_work, sysvec_irq_work
+IDTENTRY_SYSVEC asm_sysvec_x86_platform_ipi, sysvec_x86_platform_ipi
+# From other CPUs.
+IDTENTRY_SYSVEC_SIMPLE asm_sysvec_reschedule_ipi, sysvec_reschedule_ipi
+IDTENTRY_SYSVEC asm_sysvec_call_function, sysvec_call_function
+IDTENTRY_SYSVEC asm_sysvec_call_function_single, sysvec_call_function_single
+IDTENTRY_SYSVEC asm_sysvec_reboot, sysvec_reboot
+IDTENTRY_SYSVEC asm_sysvec_irq_move_cleanup, sysvec_irq_move_cleanup
