@@ -167,8 +167,8 @@ class PerCpu(Struct):
     apic_error_count: U64
     spurious_apic_count: U64
     espfix_stack: U64
-    """Where a return to user mode with an LDT stack segment finds its frame: read-only, in both page tables, and that at
-    every value of bits 31:16 (which are 0 here)."""
+    """Where a return to user mode with an LDT stack segment finds its frame: read-only, in both page tables, and that
+    at every value of bits 31:16 (which are 0 here)."""
     espfix_waddr: U64
     """The same six words where the kernel may write them."""
 

@@ -39,12 +39,19 @@ def exc_debug_user(cpu: Cpu, regs: PtRegs) -> Steps:
     return None
 
 
+def _is_sysenter_singlestep(cpu: Cpu, regs: PtRegs) -> bool:
+    """SYSENTER keeps TF, so its first instructions trap; the entry saves and clears it itself, for the user's sake."""
+    symbols = cpu.kernel.image.symbols
+    first, end = (symbols.get(f"__{edge}_SYSENTER_singlestep_region", 0) for edge in ("begin", "end"))
+    return first <= regs.ip < end
+
+
 @c_function
 def exc_debug(cpu: Cpu, regs: PtRegs) -> None:
-    """#DB from kernel mode, on its IST stack. A step that user mode began (TF through SYSENTER) must not go on here."""
+    """#DB from kernel mode, on its IST stack. A step that user mode began must not go on in the kernel."""
     irqentry_nmi_enter(cpu)
     dr6 = debug_read_reset_dr6(cpu)
-    if dr6 & DR_STEP:
+    if dr6 & DR_STEP and not _is_sysenter_singlestep(cpu, regs):
         regs.flags &= ~Rflags.TF
     cpu.note(f"#DB in the kernel at {cpu.kernel.image.symbolize(regs.ip)}, DR6 {dr6:#x}")
     irqentry_nmi_exit(cpu)

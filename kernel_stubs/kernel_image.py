@@ -18,16 +18,15 @@ SOURCES = Path(asm.__file__).parent
 IMAGE_SOURCE = "image.S"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
+    "ia32", "sysvec",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
     "syscalls.table", "syscalls.tasks",
 )  # fmt: skip
 """All modules that register C functions or system calls."""
 
 UNIMPLEMENTED = (
-    "__do_softirq", "__switch_to", "do_SYSENTER_32", "do_fast_syscall_32", "do_int80_syscall_32", "make_task_dead",
-    "ret_from_fork", "sysvec_call_function", "sysvec_call_function_single", "sysvec_deferred_error",
-    "sysvec_irq_move_cleanup", "sysvec_irq_work", "sysvec_reboot", "sysvec_reschedule_ipi", "sysvec_thermal",
-    "sysvec_threshold", "sysvec_x86_platform_ipi",
+    "__do_softirq", "__switch_to", "do_SYSENTER_32", "do_fast_syscall_32", "make_task_dead", "ret_from_fork",
+    "sysvec_reboot",
 )  # fmt: skip
 """C functions that the sources call. Those that are not registered get a slot all the same; calling one is a crash."""
 

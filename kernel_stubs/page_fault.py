@@ -13,6 +13,7 @@ from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.entry_common import irqentry_exit
 from kernel_stubs.errno import OutOfMemoryError
+from kernel_stubs.extable import fixup_exception
 from kernel_stubs.signal import SEGV_ACCERR, SEGV_MAPERR, Sig, force_sig
 
 
@@ -71,6 +72,8 @@ def exc_page_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
     if address >= TASK_SIZE_MAX:
         _do_kern_addr_fault(cpu, regs, error_code, address)
     elif not regs.user_mode:
+        if fixup_exception(cpu, regs):
+            return None
         raise KernelOops(describe_oops(cpu, regs, error_code, address))
     else:
         yield Window()
@@ -84,6 +87,8 @@ def _do_kern_addr_fault(cpu: Cpu, regs: PtRegs, error_code: int, address: int) -
         # User mode is not to learn from P what the kernel has mapped.
         bad_area(cpu, error_code | PageFault.P, address, SEGV_MAPERR)
     elif error_code & (PageFault.P | PageFault.RSVD) or not vmalloc_fault(cpu.kernel, address):
+        if fixup_exception(cpu, regs):
+            return
         raise KernelOops(describe_oops(cpu, regs, error_code, address))
     else:
         cpu.note(f"mapped vmalloc page {address & -PAGE_SIZE:#x}")

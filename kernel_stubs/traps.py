@@ -7,6 +7,7 @@ from kernel_stubs.abi import THREAD_SIZE, PtRegs
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit
+from kernel_stubs.extable import fixup_exception
 from kernel_stubs.signal import (
     BUS_ADRALN,
     BUS_OBJERR,
@@ -31,6 +32,8 @@ def do_trap(
 ) -> Steps:  # fmt: skip
     """The whole life of an exception that ends in a signal."""
     if not regs.user_mode:
+        if fixup_exception(cpu, regs):
+            return None
         raise die(cpu, regs, text, error_code)
     task = cpu.current
     task.trap_nr, task.error_code = vector, error_code

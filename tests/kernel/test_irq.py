@@ -6,7 +6,7 @@ from booted import SPIN, in_user
 from emu.arch import LOCAL_TIMER_VECTOR
 from emu.machine.core import EndKind
 from kernel_stubs import irq
-from kernel_stubs.abi import VMALLOC_LAZY, NmiState
+from kernel_stubs.abi import VMALLOC_LAZY, NmiState, SystemVector
 from kernel_stubs.errno import SyscallError
 
 VECTOR = 0x31
@@ -60,6 +60,15 @@ def test_interrupts_that_nobody_wants_are_counted(vector):
     interrupt(it, vector)
     assert it.cpu.percpu.spurious_count == 1
     assert it.core.apic.isr == 0
+
+
+@pytest.mark.parametrize("vector", [v for v in SystemVector if v is not SystemVector.REBOOT])
+def test_system_vectors_are_counted_and_acknowledged(vector):
+    it = in_user()
+    interrupt(it, vector, 2)
+    assert irq.irq_desc(it.system.kernel, vector).count == 2
+    assert it.core.apic.isr == it.core.apic.irr == 0
+    assert it.cpu.percpu.preempt_count == 0
 
 
 def test_apic_vectors():

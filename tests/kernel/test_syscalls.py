@@ -267,6 +267,20 @@ def test_exit_status(status, reported):
     assert it.cpu.current.exit_code == reported << 8
 
 
+@pytest.mark.parametrize(("number", "expected"), [(20, 1), (224, 1), (9999, -Errno.ENOSYS), (7, -Errno.ENOSYS)])
+def test_int80_from_64_bit_mode(number, expected):
+    it = start(f"""
+    _start: movl ${number}, %eax
+        int $0x80
+        xorl %ebx, %ebx
+        cmpq ${int(expected)}, %rax
+        setne %bl
+        movl $1, %eax
+        int $0x80
+    """)
+    assert it.run().text == "exited with status 0"
+
+
 def test_a_process_can_kill_itself():
     it = start("_start: movl $62, %eax\n movl $1, %edi\n movl $6, %esi\n syscall\n hlt")
     assert it.run().text == "killed by SIGABRT"

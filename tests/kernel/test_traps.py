@@ -8,6 +8,7 @@ from booted import in_user, start, user_image
 from emu.arch import Vector
 from emu.machine.core import EndKind
 from emu.machine.profile import Profile
+from emu.machine.registers import RDI
 from kernel_stubs.signal import (
     BUS_ADRALN,
     BUS_OBJERR,
@@ -126,6 +127,19 @@ def test_kernel_exceptions_are_oopses(vector, text):
     assert end.kind is EndKind.CRASHED
     assert text in end.text
     assert "\n" not in end.text
+
+
+def test_the_exception_table_has_a_way_on():
+    it = in_user("_start: movl $39, %eax\nsyscall").to("do_syscall_64")
+    core, image = it.core, it.system.kernel.image
+    core.cpu.set_register(RDI, 0x4000)  # no such selector
+    core.cpu.ip = image.symbol("asm_load_gs_index")
+    back = int.from_bytes(core.read_linear(core.cpu.sp, 8), "little")
+    before = core.cpu.gs_base
+    core.set_breakpoints({back})
+    end = it.run()
+    assert (end.kind, core.cpu.ip) == (EndKind.BREAKPOINT, back)
+    assert core.cpu.gs_base == before
 
 
 def test_a_bad_pointer_in_the_kernel_is_an_oops_with_linux_words():

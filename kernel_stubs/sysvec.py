@@ -1,0 +1,75 @@
+"""The local APIC's other vectors: IPIs between CPUs, and what its error sources raise (arch/x86/kernel/smp.c, irq.c).
+
+Nobody queues work for them yet, so each counts itself in its vector's descriptor and tells the APIC.
+"""
+
+from __future__ import annotations
+
+from kernel_stubs.abi import PtRegs, SystemVector
+from kernel_stubs.binding import Steps, c_function
+from kernel_stubs.context import Cpu
+from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.irq import irq_desc
+
+
+def _acknowledge(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
+    irq_enter_rcu(cpu)
+    irq_desc(cpu.kernel, vector).count += 1
+    cpu.core.apic.eoi()
+    irq_exit_rcu(cpu)
+    yield from irqentry_exit(cpu, regs)
+    return None
+
+
+@c_function
+def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU has set NEED_RESCHED for the task here; the way back to user mode sees to it."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.RESCHEDULE))
+
+
+@c_function
+def sysvec_call_function(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU wants functions run on several CPUs."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.CALL_FUNCTION))
+
+
+@c_function
+def sysvec_call_function_single(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU wants a function run here."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.CALL_FUNCTION_SINGLE))
+
+
+@c_function
+def sysvec_irq_work(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Work that an NMI left for a context with ordinary rules."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.IRQ_WORK))
+
+
+@c_function
+def sysvec_x86_platform_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
+    """The platform's own."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.X86_PLATFORM_IPI))
+
+
+@c_function
+def sysvec_irq_move_cleanup(cpu: Cpu, regs: PtRegs) -> Steps:
+    """A device's vector has moved to another CPU."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.IRQ_MOVE_CLEANUP))
+
+
+@c_function
+def sysvec_thermal(cpu: Cpu, regs: PtRegs) -> Steps:
+    """The CPU is too hot."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.THERMAL_APIC))
+
+
+@c_function
+def sysvec_threshold(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Corrected memory errors have passed a threshold."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.THRESHOLD_APIC))
+
+
+@c_function
+def sysvec_deferred_error(cpu: Cpu, regs: PtRegs) -> Steps:
+    """An uncorrected error that nobody has used yet (AMD)."""
+    return (yield from _acknowledge(cpu, regs, SystemVector.DEFERRED_ERROR))
