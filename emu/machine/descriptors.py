@@ -38,6 +38,17 @@ class Descriptor:
         return (self.raw >> 32) & 0x00FFFF00
 
     @property
+    def base(self) -> int:
+        """The 32-bit base."""
+        return self.raw >> 16 & 0xFFFFFF | self.raw >> 32 & 0xFF000000
+
+    @property
+    def limit(self) -> int:
+        """The limit in bytes."""
+        limit = self.raw & 0xFFFF | self.raw >> 32 & 0xF0000
+        return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
+
+    @property
     def present(self) -> bool:
         """P."""
         return bool(self.raw >> 47 & 1)
@@ -109,3 +120,15 @@ def read_descriptor(linear: LinearMemory, selector: int, ext: int, what: str) ->
         return Descriptor(linear.read_u64(table.base + (selector & 0xFFF8)))
     except PageFaultError as fault:
         raise CpuFault.from_page(fault, f"{what}: descriptor of {selector:#x}") from None
+
+
+def mark_accessed(linear: LinearMemory, selector: int, descriptor: Descriptor) -> None:
+    """Set the accessed bit of a code or data segment in its table (SDM 3.4.5.1): it was loaded."""
+    if descriptor.raw >> 40 & 1:
+        return
+    state = linear.cpu.state
+    table = state.ldt if selector & 4 else state.gdt
+    try:
+        linear.write(table.base + (selector & 0xFFF8) + 5, bytes((descriptor.raw >> 40 & 0xFF | 1,)))
+    except PageFaultError as fault:
+        raise CpuFault.from_page(fault, f"accessed bit of {selector:#x}") from None

@@ -12,8 +12,11 @@ ES, CS, SS, DS, FS, GS = range(6)
 _SHADOW = 1 << 3
 """hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
 _CPL = 3
-_CODE64_HFLAGS = (1 << 4) | (1 << 5) | (1 << 15)
+_CS32, _SS32, _ADD_BASES = 1 << 4, 1 << 5, 1 << 6
+_CODE64_HFLAGS = _CS32 | _SS32 | 1 << 15
 """hflags of a 64-bit code segment: CS32, SS32, CS64."""
+_LONG, _BIG = 1 << 21, 1 << 22
+"""L and D/B in a segment's flags."""
 
 
 class Registers:
@@ -95,7 +98,26 @@ class Registers:
         """CS of 64-bit code with the given descriptor flags, and the privilege level with it."""
         segment = self.state.segs[CS]
         segment.selector, segment.base, segment.limit, segment.flags = selector, 0, 0xFFFFFFFF, flags
-        self.state.hflags = (self.state.hflags & ~_CPL) | _CODE64_HFLAGS | cpl
+        self.state.hflags = (self.state.hflags & ~(_CPL | _ADD_BASES)) | _CODE64_HFLAGS | cpl
+        self._dirty = True
+
+    def load_segment(self, segment: int, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
+        """A segment register with its hidden part. After CS or SS, `enter_code_mode` makes them count."""
+        set_selector(self.state.segs[segment], selector, flags, base, limit)
+        self._dirty = True
+
+    def enter_code_mode(self, cpl: int) -> None:
+        """The mode that the hidden parts of CS and SS stand for, at a privilege level."""
+        state = self.state
+        code, stack = state.segs[CS].flags, state.segs[SS].flags
+        hflags = state.hflags & ~(_CPL | _CODE64_HFLAGS | _ADD_BASES) | cpl
+        if code & _LONG:
+            hflags |= _CODE64_HFLAGS
+        else:
+            hflags |= (_CS32 if code & _BIG else 0) | (_SS32 if stack & _BIG else 0)
+            if any(state.segs[segment].base for segment in (ES, SS, DS)):
+                hflags |= _ADD_BASES
+        state.hflags = hflags
         self._dirty = True
 
     def load_stack_segment(self, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:

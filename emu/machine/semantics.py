@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from emu.arch import Efer, Msr, Rflags, Vector, is_canonical
-from emu.events import EventType, Frame, GsSwapped, Returned, SystemCall
-from emu.machine import msr
+from emu.arch import Efer, Msr, Rflags, Vector
+from emu.events import EventType, GsSwapped, SystemCall
+from emu.machine import msr, returns
 from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
-from emu.machine.descriptors import CpuFault, Descriptor, read_descriptor
-from emu.machine.linear import SUPERVISOR_READ, PageFaultError
-from emu.machine.registers import CS, R11, RAX, RCX, RDX, RSP, SS
+from emu.machine.descriptors import CpuFault
+from emu.machine.linear import PageFaultError
+from emu.machine.registers import CS, R11, RAX, RCX, RDX, SS
 
 if TYPE_CHECKING:
     from asm import Instruction
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 KERNEL_CODE_FLAGS = 0x00A09B00
 KERNEL_DATA_FLAGS = 0x00C09300
 
-STOPPING = frozenset({"swapgs", "sysretq", "iretq", "rdmsr", "wrmsr"})
+RETURNING = frozenset({"iretq", "iretl", "iretw", "sysretq", "sysretl", "sysexitq", "sysexitl"})
+STOPPING = RETURNING | {"swapgs", "rdmsr", "wrmsr"}
 """Instructions before which the CPU always stops."""
 UNMASKING = frozenset({"sti", "popfq"})
 """Instructions that may set IF: the CPU stops there only while a maskable interrupt waits."""
@@ -78,90 +79,6 @@ def wrmsr(core: Core) -> bool:
     return True
 
 
-def sysretq(core: Core) -> bool:
-    """SYSRET with REX.W. Intel checks RCX first: #GP(0) at CPL 0; AMD faults at CPL 3, as the engine does."""
-    cpu = core.cpu
-    if cpu.cpl or not cpu.state.efer & Efer.SCE:
-        return False
-    ip = cpu.register(RCX)
-    if core.profile.vendor == "intel" and not is_canonical(ip):
-        raise CpuFault(Vector.GP, 0, f"SYSRETQ: non-canonical RCX {ip:#x}")
-    flags = cpu.register(R11) & 0x3C7FD7 | 2
-    star = cpu.state.star >> 48
-    frame = Frame(ip, (star + 16) & 0xFFFF | 3, flags, cpu.sp, (star + 8) & 0xFFFF | 3)
-    core.emit(Returned(core.clock, core.index, cpu.ip, "sysretq", frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
-    if not core.something_pending:
-        return False  # it cannot fault at CPL 0 any more, and nothing waits for the IF that it loads
-    core.execute_one()
-    return True
-
-
-def iretq(core: Core) -> bool:
-    """IRET with REX.W: every check that hardware makes before it changes anything (SDM volume 2, IRET/IRETD/IRETQ)."""
-    cpu = core.cpu
-    sp = cpu.register(RSP)
-    gs_base, kernel_gs_base, cr3, ip = cpu.gs_base, cpu.kernel_gs_base, cpu.cr3, cpu.ip
-    try:
-        frame = _check_iret(core, sp)
-    finally:
-        # NMIs are unblocked by executing IRET, even by one that faults (SDM 6.7.1).
-        core.nmi_blocked = False
-    stop = core.execute_one()
-    if stop.kind is StopKind.COUNT and frame is not None:
-        core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
-    return True
-
-
-def _check_iret(core: Core, sp: int) -> Frame | None:
-    """The frame that IRETQ will restore; None if reading it faults (the engine then raises that fault)."""
-    cpu = core.cpu
-    if cpu.flags & Rflags.NT:
-        raise CpuFault(Vector.GP, 0, "IRETQ with RFLAGS.NT in long mode")
-    if not is_canonical(sp):
-        raise CpuFault(Vector.SS, 0, f"IRETQ: non-canonical RSP {sp:#x}")
-    try:
-        raw = core.linear.read(sp, 40, SUPERVISOR_READ)
-    except PageFaultError:
-        return None
-    ip, cs, flags, new_sp, ss = (int.from_bytes(raw[n : n + 8], "little") for n in range(0, 40, 8))
-    cs, ss = cs & 0xFFFF, ss & 0xFFFF
-    code = _check_return_code_segment(core, cs)
-    _check_return_stack_segment(core, ss, cs & 3, long_mode=code.long_mode)
-    if code.long_mode and not is_canonical(ip):
-        raise CpuFault(Vector.GP, 0, f"IRETQ: non-canonical RIP {ip:#x}")
-    return Frame(ip, cs, flags, new_sp, ss)
-
-
-def _check_return_code_segment(core: Core, cs: int) -> Descriptor:
-    if not cs & 0xFFFC:
-        raise CpuFault(Vector.GP, 0, "IRETQ: null CS")
-    code = read_descriptor(core.linear, cs, 0, "IRETQ: CS")
-    rpl, error = cs & 3, cs & 0xFFFC
-    if not code.is_code:
-        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is no code segment")
-    if rpl < core.cpu.cpl:
-        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is more privileged than CPL {core.cpu.cpl}")
-    if (code.dpl > rpl) if code.conforming else (code.dpl != rpl):
-        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} has DPL {code.dpl}")
-    if not code.present:
-        raise CpuFault(Vector.NP, error, f"IRETQ: CS {cs:#x} is not present")
-    if code.long_mode and code.default_32:
-        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} has both L and D")
-    return code
-
-
-def _check_return_stack_segment(core: Core, ss: int, new_cpl: int, *, long_mode: bool) -> None:
-    if not ss & 0xFFFC:
-        if new_cpl == 3 or not long_mode:
-            raise CpuFault(Vector.GP, 0, "IRETQ: null SS")
-        return
-    stack, error = read_descriptor(core.linear, ss, 0, "IRETQ: SS"), ss & 0xFFFC
-    if ss & 3 != new_cpl or not stack.is_writable_data or stack.dpl != new_cpl:
-        raise CpuFault(Vector.GP, error, f"IRETQ: SS {ss:#x} is no writable data segment of privilege level {new_cpl}")
-    if not stack.present:
-        raise CpuFault(Vector.SS, error, f"IRETQ: SS {ss:#x} is not present")
-
-
 def unmask(core: Core) -> bool:
     """STI and POPF: one step, then the machine looks at its pending interrupts again."""
     core.execute_one()
@@ -172,8 +89,13 @@ BEFORE: dict[str, Callable[[Core], bool]] = {
     "swapgs": swapgs,
     "rdmsr": rdmsr,
     "wrmsr": wrmsr,
-    "sysretq": sysretq,
-    "iretq": iretq,
+    "sysretq": lambda core: returns.sysret(core, long=True),
+    "sysretl": lambda core: returns.sysret(core, long=False),
+    "sysexitq": lambda core: returns.sysexit(core, long=True),
+    "sysexitl": lambda core: returns.sysexit(core, long=False),
+    "iretq": lambda core: returns.iret(core, 8),
+    "iretl": lambda core: returns.iret(core, 4),
+    "iretw": lambda core: returns.iret(core, 2),
     "sti": unmask,
     "popfq": unmask,
 }
