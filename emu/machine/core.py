@@ -31,6 +31,9 @@ _KERNEL_CODE = 0x00AF9B00
 _KERNEL_DATA = 0x00CF9300
 DR6_RESET = 0xFFFF0FF0
 
+MAX_DELIVERIES_AT_ONCE = 1000
+"""At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
+
 
 class EndKind(Enum):
     """Why `advance` returned."""
@@ -42,6 +45,7 @@ class EndKind(Enum):
     SHUTDOWN = "shutdown"  # triple fault
     CRASHED = "crashed"  # the kernel gave up (oops, panic)
     FINISHED = "finished"  # nothing left to run
+    STUCK = "stuck"  # fault after fault without an instruction in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,9 @@ class Core:
         self._reported: tuple[int, int] | None = None
         """Clock and address of the breakpoint reported last: passed when the CPU goes on from there."""
         self._code_generation = 0
+        self._deliveries = 0
+        """Since the clock was `_delivered_at`, without an instruction in between."""
+        self._delivered_at = -1
         self._recorder: Recorder | None = None
         self._end: End | None = None
 
@@ -334,7 +341,13 @@ class Core:
         return bool(self.apic.irr or self.nmi_pending or self.mce_pending)
 
     def deliver(self, event: Interruption) -> None:
-        """Through the IDT; a triple fault shuts the CPU down."""
+        """Through the IDT; a triple fault shuts the CPU down, and so does getting nowhere."""
+        self._deliveries = self._deliveries + 1 if self.clock == self._delivered_at else 0
+        self._delivered_at = self.clock
+        if self._deliveries > MAX_DELIVERIES_AT_ONCE:
+            where = f"vector {event.vector} at {event.ip:#x}"
+            self._end = End(EndKind.STUCK, event.ip, f"endless faults, no instruction retires any more: {where}")
+            return
         if not delivery.deliver(self, event):
             self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
 

@@ -221,3 +221,13 @@ def test_single_step_is_reported_behind_the_instruction_with_dr6_bs():
     assert stacked(it, error_code=False)[:3] == (USER + 1, 0x33, 2 | int(Rflags.TF))
     assert it.core.cpu.state.dr[6] & 1 << 14
     assert not it.core.cpu.flags & Rflags.TF
+
+
+def test_faults_that_never_let_an_instruction_retire_end_the_run():
+    it = bare("ud2", user=True)
+    it.machine.memory.write(IDT + 16 * 6, gate(0xFFFF_FFFF_9000_0000, ist=1))
+    it.machine.memory.write(IDT + 16 * 14, gate(0xFFFF_FFFF_9000_0000, ist=1))
+    end = it.run()
+    assert end.kind is EndKind.STUCK
+    assert "vector 14" in end.text
+    assert it.core.clock == 0
