@@ -6,30 +6,31 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, Pended, Shutdown
-from emu.machine import delivery, msr, semantics
+from emu.machine import delivery, engine_faults, msr, semantics
 from emu.machine.apic import EndOfInterrupt, Ipi, LocalApic
 from emu.machine.cpu import Cpu, Stop, StopKind
-from emu.machine.debug_unit import debug_trap
+from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
+from emu.machine.device import Device
 from emu.machine.linear import LinearMemory, PageFaultError
 from emu.machine.memory import Memory
 from emu.machine.paging import Access
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
 from emu.machine.registers import CS, DS, ES, FS, GS, RDI, SS
-from emu.machine.stack_fault import is_stack_access
 
 _KERNEL_CODE = 0x00AF9B00
 _KERNEL_DATA = 0x00CF9300
 DR6_RESET = 0xFFFF0FF0
+_RF = int(Rflags.RF)
 
 MAX_DELIVERIES_AT_ONCE = 1000
 """At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
@@ -107,6 +108,7 @@ class Core:
         self.linear = LinearMemory(self.cpu, memory)
         self.apic = LocalApic(index)
         self.msrs = dict(msr.OWN_RESET)
+        self.debug = DebugUnit(self)
         self.clock = 0
         """Instructions retired since reset."""
         self.tsc_offset = 0
@@ -126,6 +128,8 @@ class Core:
         self.ports: dict[int, Callable[[Core, Stop], int]] = {}
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
         self._devices: list[MappedDevice] = []
+        self.timed: Sequence[Device[Any]] = ()
+        """Devices with deadlines, which end a run and wake the machine from HLT."""
         self.breakpoints: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
         self._swapping: frozenset[int] = frozenset()
@@ -209,7 +213,15 @@ class Core:
     @property
     def idle_for_good(self) -> bool:
         """Halted or not started, with nothing of its own that could wake it."""
-        return (self.halted or self.waits_for_startup) and self.apic.deadline is None and not self.something_pending
+        return (self.halted or self.waits_for_startup) and self.deadline is None and not self.something_pending
+
+    @property
+    def deadline(self) -> int | None:
+        """Clock at which the timer or a device has something to do, or None."""
+        if not self.timed:
+            return self.apic.deadline
+        times = [self.apic.deadline, *(device.deadline for device in self.timed)]
+        return min((time for time in times if time is not None), default=None)
 
     def write_apic(self, offset: int, value: int) -> None:
         """Write a local APIC register and send what it wants to send; ApicRegisterError as LocalApic.write."""
@@ -230,9 +242,9 @@ class Core:
         """A machine check arrives."""
         self.mce_pending = True
 
-    def raise_interrupt(self, vector: int) -> None:
-        """A fixed interrupt arrives at the local APIC."""
-        self.apic.request(vector)
+    def raise_interrupt(self, vector: int, *, level: bool = False) -> None:
+        """A fixed interrupt arrives at the local APIC; a level-triggered one wants its EOI broadcast."""
+        self.apic.request(vector, level=level)
         if vector >= 16 and not self.cpu.interrupts_enabled:
             self.emit(Pended(self.clock, self.index, self.cpu.ip, vector, EventType.EXTINT, "IF is clear"))
 
@@ -294,6 +306,8 @@ class Core:
             if self.waits_for_startup:
                 return End(EndKind.HALTED, self.cpu.ip, "waits for a startup IPI")
             self.apic.tick(self.clock)
+            for device in self.timed:
+                device.tick(self.clock)
             one_step = self._accept()
             if self._end is not None:
                 continue
@@ -350,6 +364,8 @@ class Core:
             return
         if not delivery.deliver(self, event):
             self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
+        elif self.cpu.state.dr[7] & 0xFF:
+            self.debug.trap_of_delivery()
 
     def _shutdown(self, vector: int, why: str) -> None:
         self.emit(Shutdown(self.clock, self.index, self.cpu.ip, vector, why))
@@ -357,22 +373,27 @@ class Core:
 
     def _sleep(self, limit: int) -> End | None:
         """HLT: time passes until something wakes the CPU."""
-        deadline = self.apic.deadline
+        deadline = self.deadline
         if deadline is None:
             return End(EndKind.HALTED, self.cpu.ip, "halted with nothing to wake it")
         self.clock = min(max(deadline, self.clock), limit)
         return End(EndKind.LIMIT, self.cpu.ip) if self.clock >= limit else None
 
     def _run(self, limit: int) -> End | None:
-        deadline = self.apic.deadline
+        deadline = self.deadline
         if deadline is not None and self.clock < deadline < limit:
             limit = deadline
         passed, self._passed = self._passed, None
+        steps = self.debug.begin()
+        if steps:
+            limit = self.clock + 1
         stop = self._execute(limit - self.clock, step_over=passed == (self.clock, self.cpu.ip))
         kind = stop.kind
         if kind is StopKind.BREAK:
             return self._at_stop(stop.ip)
         if kind is StopKind.COUNT:
+            if steps:
+                self.debug.retired()
             return None
         if kind is StopKind.FAULT:
             self._fault(stop)
@@ -384,11 +405,21 @@ class Core:
         elif kind is StopKind.BUS:
             return End(EndKind.CRASHED, stop.ip, f"physical memory outside RAM touched at {stop.ip:#x}")
         else:
-            try:
-                semantics.AFTER[kind](self, stop)
-            except CpuFault as fault:
-                self._raise(fault)
+            self._complete(stop)
         return None
+
+    def _complete(self, stop: Stop) -> None:
+        """The engine has passed an instruction that it leaves to us."""
+        kind, flags = stop.kind, self.cpu.flags
+        self.cpu.flags = flags & ~_RF
+        try:
+            semantics.AFTER[kind](self, stop)
+        except CpuFault as fault:
+            self._raise(fault)
+            return
+        # A single step over SYSCALL is over if FMASK clears TF; INT n clears TF itself.
+        steps = self.cpu.flags if kind is StopKind.SYSCALL else 0 if kind is StopKind.SOFTWARE else flags
+        self.debug.retired(steps=steps)
 
     def _execute(self, count: int, *, step_over: bool) -> Stop:
         """The engine runs; the clock and the recorder follow."""
@@ -425,8 +456,12 @@ class Core:
         self._passed = here
         if mnemonic is not None:
             try:
+                flags = self.cpu.flags
                 if semantics.BEFORE[mnemonic](self):
                     self._passed = None
+                    if self._end is None and mnemonic not in semantics.EXECUTING:
+                        # TF as it was when the instruction began; SYSRET's takes effect at once.
+                        self.debug.retired(steps=self.cpu.flags if mnemonic in semantics.SYSRET else flags)
             except CpuFault as fault:
                 self._passed = None
                 self._raise(fault)
@@ -436,19 +471,23 @@ class Core:
         vector, error_code = stop.vector, stop.error_code
         if vector == Vector.UD and self.code_byte(stop.ip) == 0xF1:
             self.clock += 1  # ICEBP, which the engine does not know: a trap (SDM volume 2, INT1)
+            self.instruction_start = stop.ip
+            self.debug.faulted()
+            self.cpu.flags &= ~_RF
             self.deliver(Interruption(Vector.DB, EventType.PRIV_SWEXC, stop.ip + 1))
             return
         if vector == Vector.DB:
-            debug_trap(self, stop)
+            self.debug.reported(stop)
             return
-        if vector in (Vector.GP, Vector.PF) and is_stack_access(self, stop):
-            vector, error_code = Vector.SS, 0
+        self.debug.faulted()
+        vector, error_code = engine_faults.correct(self, stop)
         cr2 = self.cpu.cr2 if vector == Vector.PF else None
         has_code = delivery.default_error_code(vector) is not None
         self.deliver(Interruption(vector, EventType.HWEXC, stop.ip, error_code if has_code else None, cr2))
 
     def _raise(self, fault: CpuFault) -> None:
         """An exception that our semantics found, at RIP."""
+        self.debug.faulted()
         self.deliver(Interruption(fault.vector, EventType.HWEXC, self.cpu.ip, fault.error_code, fault.cr2))
 
     # --- for semantics ----------------------------------------------------------------------------------------------
@@ -456,7 +495,9 @@ class Core:
         """The instruction at RIP is done, without the engine."""
         if self._recorder is not None:
             self._recorder.single(self.clock, self.cpu.ip)
+        self.debug.begin()
         self.cpu.ip += size
+        self.cpu.flags &= ~_RF
         self.cpu.clear_shadow()
         self.clock += 1
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emu.events import Event
 from emu.machine import semantics
 from emu.machine.apic import Delivery, EndOfInterrupt, Ipi, Shorthand
 from emu.machine.core import Core, CoreSnapshot, End, EndKind
+from emu.machine.device import Device
+from emu.machine.ioapic import IoApic, Message
 from emu.machine.memory import Memory, RamSnapshot
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
@@ -28,11 +30,12 @@ Startup = Callable[[Core, int], None]
 
 @dataclass(frozen=True, slots=True)
 class MachineSnapshot:
-    """RAM, all cores, and whose turn it was."""
+    """RAM, all cores, whose turn it was, and the devices."""
 
     ram: RamSnapshot
     cores: tuple[CoreSnapshot, ...]
     turn: Turn
+    devices: tuple[Any, ...] = ()
 
 
 class Machine:
@@ -51,9 +54,13 @@ class Machine:
         """What a startup IPI does. The engine has no real mode, so somebody must say where the CPU begins."""
         self.end_of_interrupt: list[Callable[[int], None]] = []
         """I/O APICs: told of the EOI of a level-triggered vector."""
+        self.ioapic = IoApic(self._carry_from_device)
+        self.end_of_interrupt.append(self.ioapic.end_of_interrupt)
+        self.devices: list[Device[Any]] = [self.ioapic]
         self.cores = [Core(index, self.memory, profile, self._emit, self._carry) for index in range(cpus)]
         for core in self.cores:
             core.map_device(XapicPage())
+            core.map_device(self.ioapic)
         for core in self.cores[1:]:
             core.waits_for_startup = True
         self._turn = Turn()
@@ -79,6 +86,28 @@ class Machine:
         for core in self.cores:
             core.cpu.flush_tlb()
 
+    # --- devices ----------------------------------------------------------------------------------------------------
+    def add_device(self, device: Device[Any]) -> None:
+        """Include a device in snapshots, and let its deadlines end runs. Where it answers is mapped apart."""
+        self.devices.append(device)
+        for core in self.cores:
+            core.timed = (*core.timed, device)
+
+    def raise_line(self, line: int) -> None:
+        """An interrupt line of the I/O APIC goes high."""
+        self.ioapic.set_line(line, high=True)
+
+    def lower_line(self, line: int) -> None:
+        """An interrupt line of the I/O APIC goes low."""
+        self.ioapic.set_line(line, high=False)
+
+    def _carry_from_device(self, message: Message) -> bool:
+        lowest = message.delivery is Delivery.LOWEST
+        cores = self.addressed(message.destination, logical=message.logical, lowest=lowest)
+        for core in cores:
+            self.interrupt(core, message.delivery, message.vector, level=True, level_triggered=message.level)
+        return bool(cores)
+
     # --- the interrupt bus ------------------------------------------------------------------------------------------
     def _carry(self, sender: Core, message: Ipi | EndOfInterrupt) -> None:
         if isinstance(message, EndOfInterrupt):
@@ -103,7 +132,9 @@ class Machine:
         cores = [core for core in self.cores if core.apic.accepts(destination, logical=logical)]
         return [min(cores, key=lambda core: core.apic.ppr)] if lowest and cores else cores
 
-    def interrupt(self, core: Core, delivery: Delivery, vector: int, *, level: bool = False) -> None:
+    def interrupt(
+        self, core: Core, delivery: Delivery, vector: int, *, level: bool = False, level_triggered: bool = False
+    ) -> None:
         """A message from the bus arrives at a CPU's APIC (SDM 10.6.1); `level` is the Level bit of an INIT."""
         match delivery:
             case Delivery.NMI:
@@ -116,7 +147,7 @@ class Machine:
                     core.waits_for_startup = False
                     self.startup(core, vector)
             case Delivery.FIXED | Delivery.LOWEST:
-                core.raise_interrupt(vector)
+                core.raise_interrupt(vector, level=level_triggered)
             case _:
                 pass  # SMI and ExtINT: no system-management mode, no 8259
 
@@ -170,7 +201,8 @@ class Machine:
     def snapshot(self) -> MachineSnapshot:
         """The whole state, at rest."""
         cores = tuple(core.snapshot() for core in self.cores)
-        return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy())
+        devices = tuple(device.save() for device in self.devices)
+        return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices)
 
     def restore(self, saved: MachineSnapshot) -> None:
         """Back to a snapshot of this machine."""
@@ -179,6 +211,8 @@ class Machine:
         self._turn = saved.turn.copy()
         for core, state in zip(self.cores, saved.cores, strict=True):
             core.restore(state)
+        for device, saved_state in zip(self.devices, saved.devices, strict=True):
+            device.load(saved_state)
 
 
 __all__ = ["End", "EndKind", "Machine", "MachineSnapshot", "Observer"]

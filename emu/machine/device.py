@@ -1,0 +1,41 @@
+"""What a device is to the machine: state that snapshots carry, and deadlines at which it has something to do."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, Self, TypeVar
+
+
+class DeviceState(Protocol):
+    """A dataclass of plain values."""
+
+    def copy(self) -> Self:
+        """An independent copy."""
+
+
+State = TypeVar("State", bound=DeviceState)
+
+
+class Device(Generic[State]):
+    """A device whose whole state is `state`.
+
+    Time is the clock of retired instructions of the CPU that runs; the machine stops a run at `deadline` and calls `tick`.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    @property
+    def deadline(self) -> int | None:
+        """Clock at which `tick` has something to do, or None."""
+        return None
+
+    def tick(self, clock: int) -> None:
+        """Time has come to `clock`, at or after the deadline."""
+
+    def save(self) -> State:
+        """The state, for a snapshot."""
+        return self.state.copy()
+
+    def load(self, saved: State) -> None:
+        """Back to what `save` gave."""
+        self.state = saved.copy()
