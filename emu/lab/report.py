@@ -26,6 +26,7 @@ def ending(facts: Facts) -> str:
         "crashed": "the kernel crashed",
         "shutdown": "the CPU shut down",
         "halted": "the CPU halted for ever",
+        "stuck": "the CPU got nowhere",
     }
     return f"{words.get(facts.end, facts.end)} after {count} at {facts.where}: {facts.text}"
 

@@ -62,7 +62,7 @@ class Facts:
     """What happened in one run."""
 
     end: str
-    """finished, halted, crashed, shutdown or budget."""
+    """finished, halted, crashed, shutdown, stuck or budget."""
     text: str
     """The end in words."""
     where: str
@@ -109,6 +109,23 @@ class _Log:
             self.notes.append(event.text)
 
 
+class _Storm(Exception):
+    """Too many interrupts and exceptions; raised out of an observer, as nothing else ends such a run."""
+
+
+class _Patience:
+    """Observer: the budget counts instructions, but where next to every one is interrupted, a run takes far longer."""
+
+    def __init__(self, budget: int) -> None:
+        self._left = 2_000 + budget // 50  # an entry and its return take some 100 instructions
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Delivered):
+            self._left -= 1
+            if self._left < 0:
+                raise _Storm("endless loop: next to nothing but interrupts and exceptions")
+
+
 class Rig:
     """One system that runs again and again from its start. `user_image` is the program's, if it was assembled."""
 
@@ -138,7 +155,7 @@ class Rig:
         judge = Judge(view, reproduce, allowed)
         facts, path = _Log(), PathSummary(view)
         plan = Plan(list(injections))
-        machine.observers.append(judge)
+        machine.observers += [_Patience(budget), judge]
         if injections:
             machine.observers.append(plan)
         if log:
@@ -199,7 +216,10 @@ class Rig:
             core.set_breakpoints(plan.breakpoints() | waiting)
             limit = min(budget, core.clock + SLICE if on_output else budget)
             due = plan.next_count()
-            end = core.advance(limit if due is None else min(limit, due))
+            try:
+                end = core.advance(limit if due is None else min(limit, due))
+            except _Storm as storm:
+                return End(EndKind.LIMIT, core.cpu.ip, str(storm))
             if on_output:
                 for descriptor, data in output[shown:]:
                     on_output(descriptor, data)

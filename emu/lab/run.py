@@ -17,7 +17,7 @@ from emu.lab.violation import Violation
 from kernel_stubs.binding import registered
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import check_arguments, program_from_image
-from kernel_stubs.kernel_image import build_image
+from kernel_stubs.kernel_image import Overrides, build_image
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
 USER_BASE = 0x400000
@@ -29,6 +29,7 @@ _ALLOWED = {
     "crashed": frozenset({"oops", "double-fault"}),
     "shutdown": frozenset({"triple-fault", "double-fault"}),
     "halted": frozenset({"halt"}),
+    "stuck": frozenset({"stuck", "double-fault"}),
     "budget": frozenset({"budget"}),
 }
 """Expected end -> what the progress invariant is to let pass."""
@@ -82,13 +83,16 @@ class Prepared:
         return Prepared(self.file, self.options, self.user, chosen)
 
 
-def prepare(file: ScenarioFile, image: Image | None = None) -> Prepared:
-    """Check everything that can be checked before the run. `image` replaces the kernel that the scenario names."""
+def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrides | None = None) -> Prepared:
+    """Check everything that can be checked before the run.
+
+    `image` replaces the kernel that the scenario names; `own_sources` is what to assemble it from.
+    """
     scenario = file.scenario
     profile = scenario.cpu.profile_of_machine()
     if image is None:
         try:
-            image = build_image(scenario.kernel, profile)
+            image = build_image(scenario.kernel, profile, own_sources=own_sources)
         except ImageError as error:
             raise ScenarioError(f"{file.where('kernel')}: {error}") from None
     user = _assemble(file)
@@ -148,13 +152,18 @@ def _check_function_names(file: ScenarioFile) -> None:
                 raise UnknownSymbolError(where, name, near_names(name, known))
 
 
-def run_prepared(prepared: Prepared, command: str, trace: Callable[[str], Trace] | None = None) -> Iterator[Report]:
-    """Run the cases one after the other. `command` is the file as the user gave it, for the line that reproduces a
-    case; `trace(case)` gives the trace of each."""
+def run_prepared(
+    prepared: Prepared, command: str, trace: Callable[[str], Trace] | None = None, options: tuple[str, ...] = ()
+) -> Iterator[Report]:
+    """Run the cases one after the other.
+
+    `command` is the file as the user gave it and `options` what else decides the run, both for the line that
+    reproduces a case; `trace(case)` gives the trace of each.
+    """
     scenario = prepared.file.scenario
     rig = Rig(prepared.options, prepared.user)
     for case in prepared.cases:
-        reproduce = join(["entry64", "run", command, *(["--case", case.name] if case.name else [])])
+        reproduce = join(["entry64", "run", *options, command, *(["--case", case.name] if case.name else [])])
         facts = rig.run(
             case.injections,
             scenario.budget,

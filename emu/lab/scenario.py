@@ -199,7 +199,7 @@ class Expect(Model):
     """How user mode is returned to, the last times."""
     faults: NonNegativeInt | None = None
     """Number of page faults."""
-    end: Literal["finished", "halted", "crashed", "shutdown", "budget"] | None = None
+    end: Literal["finished", "halted", "crashed", "shutdown", "stuck", "budget"] | None = None
     console: str | None = None
     """Part of what the C side reported: a note, or the text of a crash."""
     violation: str | None = None
