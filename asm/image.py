@@ -129,8 +129,9 @@ class Image:
 
     @cached_property
     def _symbol_index(self) -> tuple[list[int], list[str]]:
+        # Of several names for an address the first one, but markers like __entry_text_start only if there is no other.
         first: dict[int, str] = {}
-        for name, address in self.symbols.items():
+        for name, address in sorted(self.symbols.items(), key=lambda item: item[0].startswith("__")):
             first.setdefault(address, name)
         addresses = sorted(first)
         return addresses, [first[address] for address in addresses]

@@ -39,6 +39,18 @@ def main() -> None:
     """Run real x86-64 kernel entry code, inject events at exact instructions, check SWAPGS nesting and stacks."""
 
 
+_own_sources = click.option(
+    "--sources", metavar="FOLDER", help="Assemble the kernel image from this folder's sources, which hold an image.S."
+)
+
+
+def _read_sources(folder: str | None) -> Any:
+    """(name, text) of each source, or None; typed where it is used, to keep the import lazy."""
+    from kernel_stubs.kernel_image import read_sources
+
+    return None if folder is None else read_sources(Path(folder))
+
+
 # --- run --------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
@@ -48,6 +60,7 @@ def main() -> None:
 @click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
 @click.option("--trace-boot", is_flag=True, help="Trace the kernel's boot code too, not only what follows it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@_own_sources
 def run(
     scenarios: tuple[str, ...],
     case: str | None,
@@ -56,6 +69,7 @@ def run(
     registers: bool,
     trace_boot: bool,
     as_json: bool,
+    sources: str | None,
 ) -> None:
     """Run scenario files, or scenarios shipped with entry64 by their bare names, and judge them."""
     import json
@@ -67,7 +81,11 @@ def run(
 
     if as_json and trace_to == "-":
         raise click.UsageError("--json and --trace - would mix on stdout; give --trace a file")
-    prepared = [(os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name))) for name in scenarios]
+    own, options = _read_sources(sources), ("--sources", sources) if sources else ()
+    prepared = [
+        (os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name), own_sources=own))
+        for name in scenarios
+    ]
     if case is not None:
         prepared = [(name, one.case(case)) for name, one in prepared]
     done: list[Report] = []
@@ -78,10 +96,10 @@ def run(
             return lambda case: Trace(write, trace_format, registers, f"{name} {case}".rstrip(), trace_boot)
 
         for name, one in prepared:
-            own = list(run_prepared(one, name, tracing(name) if trace_file else None))
-            done += own
+            cases = list(run_prepared(one, name, tracing(name) if trace_file else None, options))
+            done += cases
             if not as_json:
-                click.echo(reports.text_report(own))
+                click.echo(reports.text_report(cases))
     if as_json:
         click.echo(json.dumps(reports.summary(done), indent=2))
     elif len(prepared) > 1:
@@ -134,6 +152,7 @@ def tour() -> None:
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Of the program's random numbers.")
 @click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
+@_own_sources
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def exec_(
@@ -143,6 +162,7 @@ def exec_(
     timer: int,
     seed: int,
     explain: bool,
+    sources: str | None,
     program: str,
     arguments: tuple[str, ...],
 ) -> None:
@@ -153,7 +173,8 @@ def exec_(
     """
     from emu.lab.program import run_program
 
-    sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments))
+    own = _read_sources(sources)
+    sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own))
 
 
 # --- image ------------------------------------------------------------------------------------------------------------
@@ -164,7 +185,16 @@ def exec_(
 @click.option("--elf", "elf_file", metavar="FILE", help="Write the image as an ELF file for objdump, nm and gdb.")
 @click.option("--smap/--no-smap", default=True, help="CPU feature that the image is assembled for.")
 @click.option("--fsgsbase/--no-fsgsbase", default=True, help="CPU feature that the image is assembled for.")
-def image(kernel: str, symbols: bool, listing: bool, elf_file: str | None, smap: bool, fsgsbase: bool) -> None:
+@_own_sources
+def image(
+    kernel: str,
+    symbols: bool,
+    listing: bool,
+    elf_file: str | None,
+    smap: bool,
+    fsgsbase: bool,
+    sources: str | None,
+) -> None:
     """Assemble the kernel image KERNEL and show it."""
     from emu.lab import listing as listings
     from emu.machine.profile import Profile
@@ -172,7 +202,7 @@ def image(kernel: str, symbols: bool, listing: bool, elf_file: str | None, smap:
 
     if symbols + listing + (elf_file is not None) > 1:
         raise click.UsageError("give one of --symbols, --listing and --elf")
-    built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase))
+    built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase), own_sources=_read_sources(sources))
     if elf_file is not None:
         try:
             Path(elf_file).write_bytes(built.to_elf())

@@ -66,13 +66,31 @@ def _c_functions() -> str:
     return "".join(f"C_FUNCTION {name}\n" for name in slots)
 
 
+def read_sources(folder: Path) -> Overrides:
+    """The sources of somebody's own image: every .S and .inc file of a folder with an image.S."""
+    try:
+        found = tuple(
+            (path.name, path.read_text()) for path in sorted(folder.iterdir()) if path.suffix in (".S", ".inc")
+        )
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ImageError(f"{folder}: a source is not UTF-8 text") from None
+    if IMAGE_SOURCE not in dict(found):
+        raise ImageError(f"{folder}: has no {IMAGE_SOURCE}; it must hold all sources of an image")
+    return found
+
+
 @cache
-def build_image(kernel: str, profile: Profile, overrides: Overrides = ()) -> Image:
+def build_image(
+    kernel: str, profile: Profile, overrides: Overrides = (), own_sources: Overrides | None = None
+) -> Image:
     """The image named `kernel`, assembled for a CPU with this profile's features.
 
-    `overrides` replaces sources by name (to break one on purpose). ImageError if it does not assemble.
+    `overrides` replaces sources by name (to break one on purpose); `own_sources` all of them. ImageError if it does
+    not assemble.
     """
-    sources = source_files(kernel)
+    sources = source_files(kernel) if own_sources is None else dict(own_sources)
     load_c_functions()
     for name, _ in overrides:
         if name not in sources:

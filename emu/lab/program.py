@@ -24,7 +24,7 @@ from emu.lab.scenario import Inject
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import load_elf
-from kernel_stubs.kernel_image import build_image
+from kernel_stubs.kernel_image import Overrides, build_image
 
 RAM = 256 << 20
 MAX_PROGRAM = 128 << 20
@@ -104,6 +104,7 @@ def run_program(
     explain: bool,
     name: str,
     arguments: tuple[str, ...],
+    own_sources: Overrides | None = None,
 ) -> int:
     """Run it; the exit status for the shell."""
     specs = [parse_injection(text) for text in inject]
@@ -111,7 +112,7 @@ def run_program(
     data = read_program(name)
     program = load_elf(data, shown)
     profile = Profile()
-    image = build_image(kernel, profile)
+    image = build_image(kernel, profile, own_sources=own_sources)
     injections = _resolve(specs, inject, image, data, shown)
     options = BootOptions(
         image=image,

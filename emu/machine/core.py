@@ -31,6 +31,7 @@ _KERNEL_CODE = 0x00AF9B00
 _KERNEL_DATA = 0x00CF9300
 DR6_RESET = 0xFFFF0FF0
 _RF = int(Rflags.RF)
+_TF_RF = int(Rflags.TF | Rflags.RF)
 
 MAX_DELIVERIES_AT_ONCE = 1000
 """At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
@@ -360,7 +361,7 @@ class Core:
         self._delivered_at = self.clock
         if self._deliveries > MAX_DELIVERIES_AT_ONCE:
             where = f"vector {event.vector} at {event.ip:#x}"
-            self._end = End(EndKind.STUCK, event.ip, f"endless faults, no instruction retires any more: {where}")
+            self._end = End(EndKind.STUCK, event.ip, f"endless faults: no instruction retires any more, {where}")
             return
         if not delivery.deliver(self, event):
             self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
@@ -393,7 +394,7 @@ class Core:
             return self._at_stop(stop.ip)
         if kind is StopKind.COUNT:
             if steps:
-                self.debug.retired()
+                self.debug.executed()
             return None
         if kind is StopKind.FAULT:
             self._fault(stop)
@@ -411,7 +412,8 @@ class Core:
     def _complete(self, stop: Stop) -> None:
         """The engine has passed an instruction that it leaves to us."""
         kind, flags = stop.kind, self.cpu.flags
-        self.cpu.flags = flags & ~_RF
+        if flags & _TF_RF:
+            self.debug.passed()
         try:
             semantics.AFTER[kind](self, stop)
         except CpuFault as fault:

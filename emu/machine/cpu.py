@@ -18,6 +18,9 @@ from unicorn import (
     UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
+    UC_HOOK_MEM_READ,
+    UC_HOOK_MEM_WRITE,
+    UC_MEM_WRITE,
     UC_MODE_64,
     UC_PROT_ALL,
     Uc,
@@ -34,6 +37,9 @@ _CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uin
 _INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 _FLAG_CB = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _IN_CB = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
+_MEMORY_CB = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+)
 _OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
 
 
@@ -73,6 +79,8 @@ class Stop:
     port: int = 0
     size: int = 0
     value: int = 0
+    """OUT: what was written. IN: RAX before it."""
+    old_cr2: int = 0
 
 
 class Cpu(Registers):
@@ -87,6 +95,9 @@ class Cpu(Registers):
         # Without this the engine looks up its `until` address after every run, and the fault that it gets there stays
         # behind in old_exception and error_code.
         self._uc.ctl_exits_enabled(True)
+        # Power-on values (SDM volume 3A, table 9-1), which the engine leaves at 0.
+        self._uc.reg_write(x86.UC_X86_REG_FPCW, 0x40)
+        self._uc.reg_write(x86.UC_X86_REG_MXCSR, 0x1F80)
         self._uch = self._uc._uch
         self._context = self._uc.context_save()
         super().__init__(engine.view(self._context))
@@ -107,6 +118,9 @@ class Cpu(Registers):
         self.mmio_writes: list[tuple[int, int, int]] = []
         self._device_writes_wait = False
         self._trace_hook: int | None = None
+        self._watch_hook: int | None = None
+        self.accesses: list[tuple[int, int, bool]] = []
+        """What `watch_memory` saw since it was last cleared."""
         self._install_hooks()
 
     # --- hooks: they note and stop ----------------------------------------------------------------------------------
@@ -148,8 +162,8 @@ class Cpu(Registers):
             return on_instruction
 
         def on_in(_uc: int, port: int, size: int, _data: int) -> int:
-            start = self._uc.reg_read(x86.UC_X86_REG_RIP)
-            self._stop = Stop(StopKind.IN, self._counter.value, 0, start=start, port=port, size=size)
+            start, rax = self._uc.reg_read(x86.UC_X86_REG_RIP), self._uc.reg_read(x86.UC_X86_REG_RAX)
+            self._stop = Stop(StopKind.IN, self._counter.value, 0, start=start, port=port, size=size, value=rax)
             stop_engine(uch)
             return 0
 
@@ -203,6 +217,22 @@ class Cpu(Registers):
                 uclib.uc_emu_stop(uch)
 
         self._uc.mmio_map(base, size, on_read, None, on_write, None)
+
+    def watch_memory(self, on: bool) -> None:
+        """Keep the guest's memory accesses in `accesses`: (physical address, size, writes)."""
+        if on and self._watch_hook is None:
+            accesses = self.accesses
+
+            def on_access(_uc: int, kind: int, address: int, size: int, _value: int, _data: int) -> None:
+                accesses.append((address, size, kind == UC_MEM_WRITE))
+
+            self._watch_hook = self._hook(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, _MEMORY_CB(on_access))
+            self.flush_code()
+        elif not on and self._watch_hook is not None:
+            uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._watch_hook))
+            self._watch_hook = None
+            self.accesses.clear()
+            self.flush_code()
 
     @property
     def in_flight(self) -> int:
@@ -314,6 +344,7 @@ class Cpu(Registers):
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._context.context)
         stop = self._explain(status, count, self._counter.value)
+        stop.old_cr2 = cr2
         if stop.kind is StopKind.FAULT and stop.vector == Vector.PF and stop.retired == count:
             # The count was reached, and the engine has already tried to fetch what follows: that is for the next run.
             self.state.cr[2] = cr2

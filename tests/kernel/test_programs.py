@@ -49,7 +49,6 @@ def hello(request, tmp_path_factory):
     return folder / "hello"
 
 
-@pytest.mark.xfail(reason="the machine starts with x87 and SSE control words of 0, and nobody executes FNINIT")
 def test_a_program_starts_with_the_fpu_as_linux_gives_it():
     it = start("""
     _start: subq $16, %rsp

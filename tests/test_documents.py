@@ -1,0 +1,66 @@
+"""What README and the tutorial show is what the commands print.
+
+A console block is a fenced block; a line that begins with `$ ` is a command, the lines up to the next one its output.
+`python tests/test_documents.py` writes the present output into the documents.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "docs/tutorial.md")
+BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.M | re.S)
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """(command, the output shown) of every command of a document but make's."""
+    found = []
+    for block in BLOCK.findall(text):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            if not command.startswith("make"):
+                found.append((command, output))
+    return found
+
+
+def run(command: str) -> str:
+    """Standard output and error together, as a terminal shows them."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+    command = command.replace(".venv/bin/entry64", "entry64")
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_shows_what_its_commands_print(name):
+    shown = commands((ROOT / name).read_text())
+    assert len(shown) >= 3
+    for command, output in shown:  # in order: later ones use what earlier ones made
+        for program in re.findall(r"/usr/bin/(\w+)|^(patch)", command):
+            if not shutil.which("".join(program)):
+                pytest.skip(f"{''.join(program)} is not installed")
+        assert run(command) == output, command
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        path = ROOT / document
+        text = path.read_text()
+        for shown, output in commands(text):
+            text = text.replace(f"$ {shown}\n{output}", f"$ {shown}\n{run(shown)}")
+        path.write_text(text)
