@@ -1,30 +1,159 @@
-"""Debug exceptions: what the engine reports as vector 1, completed to what hardware does (SDM volume 3B, 17.2-17.3)."""
+"""The debug unit: what DR0-7 and RFLAGS.TF and RF do (SDM volume 3B, 17.2-17.3; volume 3A, 6.8.3).
+
+The engine does single steps and instruction breakpoints of code that it executes. Ours: DR6, data and I/O breakpoints,
+RF that lasts one instruction, single steps over instructions that are executed at rest, and the trap of a data
+breakpoint on the operand of MOV SS, which waits for the instruction behind it. While a data breakpoint is enabled the
+CPU executes one instruction at a time.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.arch import Rflags, Vector
+from emu.arch import Cr4, Rflags, Vector
 from emu.events import EventType
 from emu.machine.cpu import Stop
 from emu.machine.delivery import Interruption
+from emu.machine.linear import SUPERVISOR_READ, PageFaultError
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
 
 DR6_BS = 1 << 14
+_ENABLED = 0xFF
+_TF, _RF = int(Rflags.TF), int(Rflags.RF)
+_EXECUTE, _WRITE, _IO, _ACCESS = range(4)
+_PUSHF = 0x9C
+_LENGTHS = (1, 2, 8, 4)
 
 
-def debug_trap(core: Core, stop: Stop) -> None:
-    """Set DR6 and deliver #DB: a single step is a trap, an instruction breakpoint a fault."""
-    cpu = core.cpu
-    state = cpu.state
-    if cpu.flags & Rflags.TF:
-        state.dr[6] |= DR6_BS
-    for n in range(4):
-        enabled = state.dr[7] >> 2 * n & 3
-        execution = not state.dr[7] >> 16 + 4 * n & 0xF
-        if enabled and execution and state.dr[n] == stop.ip:
-            state.dr[6] |= 1 << n
-    cpu.mark_dirty()
-    core.deliver(Interruption(Vector.DB, EventType.HWEXC, stop.ip))
+class DebugUnit:
+    """One core's debug unit. Its registers are in the saved context; here is what hardware keeps out of sight."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.delayed = 0
+        """DR6 bits of a trap that MOV SS or POP SS caused: it waits for the next instruction."""
+        self._noted = 0
+        """DR6 bits found outside the engine: I/O ports, the frame of an event."""
+        self._start = self._dr6 = 0
+
+    # --- around the execution of one instruction --------------------------------------------------------------------
+    def begin(self) -> bool:
+        """Before the engine runs: whether it may execute one instruction only."""
+        state = self.core.cpu.state
+        armed = bool(state.dr[7] & _ENABLED) and bool(self._breakpoints(_WRITE, _ACCESS))
+        self.core.cpu.watch_memory(armed)
+        self._start, self._dr6 = state.rip, state.dr[6]
+        return armed or bool(self.delayed or state.eflags & _RF)
+
+    def executed(self) -> None:
+        """The engine has executed the one instruction that it was allowed."""
+        cpu = self.core.cpu
+        if cpu.flags & _RF and cpu.ip != self._start:
+            cpu.flags &= ~_RF
+            if self.core.code_byte(self._start) == _PUSHF:  # pushes RF as 0; the engine does not
+                pushed = self.core.linear.read_u64(cpu.sp)
+                self.core.linear.write(cpu.sp, (pushed & ~_RF).to_bytes(8, "little"))
+        self.retired()
+
+    def passed(self) -> None:
+        """The engine has passed an instruction that is ours, and stepped it in its way: forget that."""
+        state = self.core.cpu.state
+        state.eflags &= ~_RF
+        state.dr[6] = self._dr6
+        self.core.cpu.mark_dirty()
+
+    def retired(self, *, steps: int = 0) -> None:
+        """An instruction is done: deliver the traps that it or the one before caused. `steps`: flags that hold TF."""
+        hits = self._hits()
+        if hits and self.core.cpu.shadow:
+            self.delayed = hits
+            return
+        self._trap(hits | self.delayed | (DR6_BS if steps & _TF else 0))
+
+    def faulted(self) -> None:
+        """An instruction did not complete: the traps that wait are lost (SDM 6.9: lower priority)."""
+        self.delayed = self._noted = 0
+        self.core.cpu.accesses.clear()
+
+    def _trap(self, bits: int) -> None:
+        self.delayed = 0
+        if bits:
+            cpu = self.core.cpu
+            cpu.state.dr[6] |= bits
+            cpu.mark_dirty()
+            within = not bits & DR6_BS and cpu.ip == self._start  # between iterations of a REP instruction
+            self.core.deliver(Interruption(Vector.DB, EventType.HWEXC, cpu.ip, resume=within))
+
+    def reported(self, stop: Stop) -> None:
+        """The engine reports vector 1: a single step is a trap, an instruction breakpoint a fault."""
+        cpu, state = self.core.cpu, self.core.cpu.state
+        matches = sum(1 << n for n in self._breakpoints(_EXECUTE) if state.dr[n] == stop.ip)
+        if matches and cpu.shadow:
+            cpu.flags |= _RF  # suppressed behind MOV SS, as if RF were set (SDM 17.3.1.1)
+            return
+        stepped = bool(cpu.flags & _TF)
+        if stepped and cpu.flags & _RF and cpu.ip != self._start:
+            cpu.flags &= ~_RF
+        bits = matches | self._hits() | self.delayed | (DR6_BS if stepped else 0)
+        self.delayed = 0
+        state.dr[6] |= bits
+        cpu.mark_dirty()
+        self.core.deliver(Interruption(Vector.DB, EventType.HWEXC, stop.ip))
+
+    # --- what the engine does not see -------------------------------------------------------------------------------
+    def note_port(self, port: int, size: int) -> None:
+        """An I/O port was accessed (breakpoints on ports need CR4.DE)."""
+        state = self.core.cpu.state
+        if state.dr[7] & _ENABLED and self.core.cpu.cr4 & Cr4.DE:
+            for n in self._breakpoints(_IO):
+                length = self._length(n)
+                first = state.dr[n] & ~(length - 1)
+                if first < port + size and port < first + length:
+                    self._noted |= 1 << n
+
+    def note_frame(self, address: int, size: int) -> None:
+        """The frame of an event was written."""
+        state = self.core.cpu.state
+        for n in self._breakpoints(_WRITE, _ACCESS):
+            length = self._length(n)
+            first = state.dr[n] & ~(length - 1)
+            if first < address + size and address < first + length:
+                self._noted |= 1 << n
+
+    def trap_of_delivery(self) -> None:
+        """The event is delivered: a data breakpoint on its frame traps before the handler's first instruction."""
+        bits, self._noted = self._noted, 0
+        if bits:
+            self._start = -1
+            self._trap(bits)
+
+    # --- matching ---------------------------------------------------------------------------------------------------
+    def _breakpoints(self, *kinds: int) -> list[int]:
+        """Numbers of the enabled breakpoints of these kinds."""
+        dr7 = self.core.cpu.state.dr[7]
+        return [n for n in range(4) if dr7 >> 2 * n & 3 and dr7 >> 16 + 4 * n & 3 in kinds]
+
+    def _length(self, n: int) -> int:
+        return _LENGTHS[self.core.cpu.state.dr[7] >> 18 + 4 * n & 3]
+
+    def _hits(self) -> int:
+        """DR6 bits of what the last instruction accessed."""
+        bits, self._noted = self._noted, 0
+        accesses = self.core.cpu.accesses
+        if accesses:
+            state = self.core.cpu.state
+            for n in self._breakpoints(_WRITE, _ACCESS):
+                length = self._length(n)
+                try:
+                    first = self.core.linear.translate(state.dr[n] & ~(length - 1), SUPERVISOR_READ)
+                except PageFaultError:
+                    continue
+                reads_too = state.dr[7] >> 16 + 4 * n & 3 == _ACCESS
+                if any(
+                    first < at + size and at < first + length and (writes or reads_too) for at, size, writes in accesses
+                ):
+                    bits |= 1 << n
+            accesses.clear()
+        return bits

@@ -19,13 +19,15 @@ from emu.arch import (
     is_canonical,
 )
 from emu.events import Delivered, DoubleFault, EventType, Frame, Shutdown
-from emu.machine.descriptors import CpuFault, Descriptor, Gate, read_descriptor
+from emu.machine.descriptors import CpuFault, Descriptor, Gate, mark_accessed, read_descriptor
 from emu.machine.linear import SUPERVISOR_WRITE, PageFaultError
 from emu.machine.registers import CS, SS
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
 
+_BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SWEXC})
+_DR7_GD = 1 << 13
 _CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
 
 
@@ -39,6 +41,8 @@ class Interruption:
     error_code: int | None = None
     cr2: int | None = None
     injected: bool = False
+    resume: bool = False
+    """Push RF although this is no fault of its own: general detect, a trap within a REP instruction."""
 
     @property
     def ext(self) -> int:
@@ -81,7 +85,7 @@ def _after(core: Core, current: Interruption, fault: CpuFault) -> Interruption |
         core.emit(DoubleFault(core.clock, core.index, core.cpu.ip, current.vector, fault.vector))
         return Interruption(Vector.DF, EventType.HWEXC, current.ip, 0, injected=current.injected)
     ip = current.ip
-    if not current.ext:  # INT n itself faults, so it did not retire
+    if current.type in _BY_INSTRUCTION:  # INT n itself faults, so it did not retire
         ip = core.instruction_start
         core.clock -= 1
     return Interruption(fault.vector, EventType.HWEXC, ip, fault.error_code, fault.cr2, current.injected)
@@ -105,7 +109,12 @@ def _through_idt(core: Core, event: Interruption) -> None:
     try:
         linear.write(top, struct.pack(f"<{len(words)}Q", *words), SUPERVISOR_WRITE)
     except PageFaultError as fault:
-        raise _stack_fault(event, fault) from None
+        raise _stack_fault(event, _first_fault(core, top, len(words), fault)) from None
+    mark_accessed(linear, gate.selector, code)
+    if state.dr[7] & 0xFF:
+        core.debug.note_frame(top, 8 * len(words))
+    if event.vector == Vector.DB and event.ext:
+        state.dr[7] &= ~_DR7_GD
     gs_base, kernel_gs_base = cpu.gs_base, cpu.kernel_gs_base
     cpu.load_code_segment((gate.selector & ~3) | new_cpl, code.flags, new_cpl)
     if new_cpl != old_cpl:
@@ -180,6 +189,16 @@ def _stack(core: Core, gate: Gate, event: Interruption, old_cpl: int, new_cpl: i
     return stack
 
 
+def _first_fault(core: Core, top: int, words: int, found: PageFaultError) -> PageFaultError:
+    """The fault of the first word that cannot be pushed: SS is pushed first, at the highest address."""
+    for n in reversed(range(words)):
+        try:
+            core.linear.translate((top + 8 * n) & 0xFFFF_FFFF_FFFF_FFFF, SUPERVISOR_WRITE)
+        except PageFaultError as fault:
+            return fault
+    return found
+
+
 def _stack_fault(event: Interruption, fault: PageFaultError) -> CpuFault:
     if not fault.canonical:
         return CpuFault(Vector.SS, event.ext, f"pushing the frame: non-canonical RSP {fault.address:#x}")
@@ -189,7 +208,7 @@ def _stack_fault(event: Interruption, fault: PageFaultError) -> CpuFault:
 def _saved_rf(event: Interruption) -> int:
     """RF in the saved RFLAGS: fault-class exceptions set it, so that a code breakpoint fires once (SDM 17.3.1.1)."""
     is_fault = event.type is EventType.HWEXC and event.vector not in (Vector.DB, Vector.DF, Vector.MC)
-    return int(Rflags.RF) if is_fault else 0
+    return int(Rflags.RF) if is_fault or event.resume else 0
 
 
 def default_error_code(vector: int) -> int | None:

@@ -45,6 +45,10 @@ _X2APIC_ICR = Msr.X2APIC_BASE + 0x30
 _X2APIC = range(Msr.X2APIC_BASE, Msr.X2APIC_BASE + 0x40)
 
 
+_LOW_HALF = frozenset({Msr.SYSCALL_MASK, Msr.TSC_AUX})
+"""Bits 63:32 are reserved: #GP(0) on Intel, dropped by AMD's CPUs."""
+
+
 def read(core: Core, number: int) -> int:
     """RDMSR; CpuFault #GP(0) for a register that does not exist."""
     state = core.cpu.state
@@ -104,7 +108,7 @@ def check_write(core: Core, number: int, value: int) -> None:
             raise CpuFault(Vector.GP, 0, "WRMSR EFER: LME changed while paging is on")
     if number == Msr.PAT and any((value >> 8 * n & 0xFF) not in (0, 1, 4, 5, 6, 7) for n in range(8)):
         raise CpuFault(Vector.GP, 0, f"WRMSR PAT: bad memory type in {value:#x}")
-    if number in (Msr.SYSCALL_MASK, Msr.TSC_AUX) and value >> 32:
+    if number in _LOW_HALF and value >> 32 and core.profile.vendor == "intel":
         raise CpuFault(Vector.GP, 0, f"WRMSR {Msr(number).name}: reserved bits in {value:#x}")
     if number == Msr.APIC_BASE:
         _check_apic_base(core, value)
@@ -141,7 +145,7 @@ def write(core: Core, number: int, value: int) -> None:
         case Msr.CSTAR:
             state.cstar = value
         case Msr.SYSCALL_MASK:
-            state.fmask = value
+            state.fmask = value & 0xFFFF_FFFF
         case Msr.FS_BASE:
             cpu.fs_base = value
         case Msr.GS_BASE:
@@ -149,7 +153,7 @@ def write(core: Core, number: int, value: int) -> None:
         case Msr.KERNEL_GS_BASE:
             cpu.kernel_gs_base = value
         case Msr.SYSENTER_CS:
-            state.sysenter_cs = value & 0xFFFF
+            state.sysenter_cs = value & 0xFFFF_FFFF
         case Msr.SYSENTER_ESP:
             state.sysenter_esp = value
         case Msr.SYSENTER_EIP:
@@ -157,7 +161,7 @@ def write(core: Core, number: int, value: int) -> None:
         case Msr.PAT:
             state.pat = value
         case Msr.TSC_AUX:
-            state.tsc_aux = value
+            state.tsc_aux = value & 0xFFFF_FFFF
         case Msr.TSC:
             core.tsc_offset = value - core.clock
         case Msr.TSC_DEADLINE:

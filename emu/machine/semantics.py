@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING
 
 from emu.arch import Efer, Msr, Rflags, Vector
 from emu.events import EventType, GsSwapped, SystemCall
-from emu.machine import msr, returns
+from emu.machine import msr, returns, system_instructions
 from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.linear import PageFaultError
-from emu.machine.registers import CS, R11, RAX, RCX, RDX, SS
+from emu.machine.registers import CS, R11, RAX, RCX, RDX, RSI, SS
 
 if TYPE_CHECKING:
     from asm import Instruction
     from emu.machine.core import Core
 
+_PREFIXES = bytes((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
+_NOT_REPEAT = bytes(set(_PREFIXES) - {0xF2, 0xF3})
 KERNEL_CODE_FLAGS = 0x00A09B00
 KERNEL_DATA_FLAGS = 0x00C09300
 
 RETURNING = frozenset({"iretq", "iretl", "iretw", "sysretq", "sysretl", "sysexitq", "sysexitl"})
 STOPPING = RETURNING | {"swapgs", "rdmsr", "wrmsr"}
 """Instructions before which the CPU always stops."""
+SYSRET = frozenset({"sysretq", "sysretl"})
 UNMASKING = frozenset({"sti", "popfq"})
 """Instructions that may set IF: the CPU stops there only while a maskable interrupt waits."""
 
@@ -36,7 +39,15 @@ UNMASKING = frozenset({"sti", "popfq"})
 def scan(instructions: Iterable[Instruction]) -> dict[int, str]:
     """Address -> mnemonic of every instruction that needs attention."""
     wanted = STOPPING | UNMASKING
-    return {i.address: i.mnemonic for i in instructions if i.mnemonic in wanted}
+    found = {}
+    for instruction in instructions:
+        if instruction.mnemonic in wanted:
+            found[instruction.address] = instruction.mnemonic
+        else:
+            kind = system_instructions.classify(instruction)
+            if kind is not None:
+                found[instruction.address] = kind
+    return found
 
 
 # --- before the instruction: True when it is done and RIP moved on, False to let the engine execute it ---------------
@@ -98,7 +109,10 @@ BEFORE: dict[str, Callable[[Core], bool]] = {
     "iretw": lambda core: returns.iret(core, 2),
     "sti": unmask,
     "popfq": unmask,
+    **system_instructions.BEFORE,
 }
+EXECUTING = UNMASKING | {"mov_dr", "load_fs", "load_gs"}
+"""Those that let the engine execute the instruction: it does the single steps there."""
 
 
 # --- after the instruction: the engine did nothing but move RIP ------------------------------------------------------
@@ -172,12 +186,32 @@ def port_io(core: Core, stop: Stop) -> None:
     cpu = core.cpu
     if cpu.cpl > cpu.flags >> 12 & 3 and not _bitmap_allows(core, stop.port, stop.size):
         core.take_back(stop.start)
+        _undo_port_io(core, stop)
         raise CpuFault(Vector.GP, 0, f"port {stop.port:#x} at CPL {cpu.cpl}")
+    core.debug.note_port(stop.port, stop.size)
     value = core.port(stop)
     if stop.kind is StopKind.IN:
         mask = (1 << 8 * stop.size) - 1
         keep = cpu.register(RAX) & ~mask if stop.size < 4 else 0
         cpu.set_register(RAX, keep | value & mask)
+
+
+def _undo_port_io(core: Core, stop: Stop) -> None:
+    """The engine has changed RAX (IN), or RSI and RCX (OUTS), by the time that we are asked."""
+    cpu = core.cpu
+    code = core.read_code(cpu.ip, 15)
+    prefixes = len(code) - len(code.lstrip(_PREFIXES))
+    opcode = code[prefixes]
+    if opcode & 0xFC != 0x6C:
+        if stop.kind is StopKind.IN:
+            cpu.set_register(RAX, stop.value)
+        return
+    if not opcode & 2:
+        return
+    step = -stop.size if cpu.flags & Rflags.DF else stop.size
+    cpu.set_register(RSI, cpu.register(RSI) - step)
+    if code[:prefixes].strip(_NOT_REPEAT):
+        cpu.set_register(RCX, cpu.register(RCX) + 1)
 
 
 def _bitmap_allows(core: Core, port: int, size: int) -> bool:

@@ -149,7 +149,7 @@ def test_page_fault_during_delivery_of_a_contributory_fault_is_delivered_itself(
     it.run()
     assert it.entered() == Vector.PF
     assert not it.of(DoubleFault)
-    assert it.core.cpu.cr2 == 0xFFFF_FFFF_FFFF_FFD0
+    assert it.core.cpu.cr2 == 0xFFFF_FFFF_FFFF_FFF8
 
 
 def test_page_fault_during_delivery_of_a_page_fault_is_a_double_fault_with_code_0():

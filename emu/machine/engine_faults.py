@@ -1,0 +1,77 @@
+"""Faults that the engine reports with the wrong vector or error code, put right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
+from emu.arch import PageFault, Vector, is_canonical
+from emu.machine.cpu import Stop
+from emu.machine.operands import memory_operands
+from emu.machine.registers import RBP
+
+if TYPE_CHECKING:
+    from emu.machine.core import Core
+
+_decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+_IMPLICIT = frozenset({"push", "pop", "pushfq", "popfq", "call", "ret", "leave", "enter", "iretq", "retf", "retfq"})
+_HOLE = 0x0000_8000_0000_0000
+_OSXSAVE = 1 << 18
+_NOT_A_READ = int(PageFault.W | PageFault.I)
+
+
+def correct(core: Core, stop: Stop) -> tuple[int, int]:
+    """Vector and error code as hardware gives them."""
+    vector, code = stop.vector, stop.error_code
+    if vector == Vector.PF:
+        if _crosses_the_hole(core, stop):
+            core.cpu.cr2 = stop.old_cr2
+            return (Vector.SS, 0) if is_stack_access(core, stop) else (Vector.GP, 0)
+        if not code & _NOT_A_READ and _modifies(core, stop):
+            return vector, code | int(PageFault.W)
+    elif vector == Vector.UD:
+        if core.read_code(stop.ip, 2) == b"\x0f\x33":
+            return Vector.GP, 0  # RDPMC: there is no counter
+    elif vector == Vector.GP:
+        if not core.cpu.cr4 & _OSXSAVE and core.read_code(stop.ip, 3) == b"\x0f\x01\xd1":
+            return Vector.UD, 0  # XSETBV
+        if is_stack_access(core, stop):
+            return Vector.SS, 0
+    return vector, code
+
+
+def _modifies(core: Core, stop: Stop) -> bool:
+    """A read-modify-write access is a write from the start (SDM 4.7); the engine reads first."""
+    cr2 = core.cpu.cr2
+    return any(
+        ((operand.reads and operand.writes) or "cmpxchg" in operand.mnemonic)
+        and operand.address <= cr2 < operand.address + operand.size
+        for operand in memory_operands(core.cpu, core.read_code(stop.ip, 15), stop.ip)
+    )
+
+
+def _crosses_the_hole(core: Core, stop: Stop) -> bool:
+    """An access that begins at a canonical address and ends at a non-canonical one is #GP or #SS, not #PF."""
+    cr2 = core.cpu.cr2
+    if not _HOLE - 64 <= cr2 < _HOLE:
+        return False
+    code = core.read_code(stop.ip, 15)
+    if any(operand.address + operand.size > _HOLE for operand in memory_operands(core.cpu, code, stop.ip)):
+        return True
+    return is_stack_access(core, stop) or cr2 + 8 > _HOLE
+
+
+def is_stack_access(core: Core, stop: Stop) -> bool:
+    """Whether the fault came from a stack-segment access at a non-canonical address: #SS(0) (SDM 6.15)."""
+    cpu = core.cpu
+    if is_canonical(cpu.sp) and is_canonical(cpu.register(RBP)):
+        return False
+    code = core.read_code(stop.ip, 15)
+    for _address, _size, mnemonic, operands in _decoder.disasm_lite(code, stop.ip, 1):
+        if mnemonic in _IMPLICIT and not is_canonical(cpu.register(RBP) if mnemonic == "leave" else cpu.sp):
+            return True
+        return ("[rsp" in operands and not is_canonical(cpu.sp)) or (
+            "[rbp" in operands and not is_canonical(cpu.register(RBP))
+        )
+    return False
