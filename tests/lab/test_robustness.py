@@ -77,5 +77,5 @@ def test_any_injections_end_in_a_report(injections: list[str]) -> None:
 def test_an_endless_storm_of_interrupts_ends_the_run() -> None:
     file = parse_scenario("budget = 100000\n" + text("[timer]\nperiod = 1\n"), "s.toml")
     (report,) = run_prepared(prepare(file), "s.toml")
-    assert report.facts.text == "endless loop: next to nothing but interrupts and exceptions"
+    assert report.facts.text.startswith("endless loop: ")
     assert report.violations[0].invariant == "progress"
