@@ -18,7 +18,8 @@ State = TypeVar("State", bound=DeviceState)
 class Device(Generic[State]):
     """A device whose whole state is `state`.
 
-    Time is the clock of retired instructions of the CPU that runs; the machine stops a run at `deadline` and calls `tick`.
+    Time is the clock of retired instructions of the CPU that runs; the machine stops a run at
+    `deadline` and calls `tick`.
     """
 
     def __init__(self, state: State) -> None:

@@ -103,7 +103,7 @@ class IoApic(Device[IoApicState]):
                 self.state.entries[line] &= ~REMOTE_IRR
                 self._deliver(line)
 
-    # --- registers: 32 bits, selected by IOREGSEL, read and written through IOWIN ----------------------------------------
+    # --- registers: 32 bits, selected by IOREGSEL, read and written through IOWIN -----------------------------------
     def read(self, _core: Core, address: int, size: int) -> int:
         """IOREGSEL or IOWIN; all ones elsewhere."""
         offset = address - self.base

@@ -5,7 +5,19 @@ from bare import KERNEL, bare
 
 from emu.events import Delivered
 from emu.machine.block_device import (
-    ADDRESS, ADDRESS_HIGH, BUSY, COMMAND, COUNT, DONE, FAILED, READ, SECTOR, SECTOR_SIZE, SECTORS, STATUS, WRITE,
+    ADDRESS,
+    ADDRESS_HIGH,
+    BUSY,
+    COMMAND,
+    COUNT,
+    DONE,
+    FAILED,
+    READ,
+    SECTOR,
+    SECTOR_SIZE,
+    SECTORS,
+    STATUS,
+    WRITE,
     BlockDevice,
 )  # fmt: skip
 

@@ -5,9 +5,31 @@ from bare import bare
 
 from emu.machine.cpu import Stop, StopKind
 from emu.machine.serial import (
-    COM1, COM1_LINE, DATA, FCR_CLEAR_RECEIVER, FCR_ENABLE, IER, IER_EMPTY, IER_RECEIVED, IIR, IIR_EMPTY, IIR_FIFOS,
-    IIR_NONE, IIR_RECEIVED, LCR, LCR_DLAB, LSR, LSR_EMPTY, LSR_READY, MCR, MCR_LOOP, MCR_OUT2, MSR, MSR_CONNECTED,
-    SCR, SerialPort,
+    COM1,
+    COM1_LINE,
+    DATA,
+    FCR_CLEAR_RECEIVER,
+    FCR_ENABLE,
+    IER,
+    IER_EMPTY,
+    IER_RECEIVED,
+    IIR,
+    IIR_EMPTY,
+    IIR_FIFOS,
+    IIR_NONE,
+    IIR_RECEIVED,
+    LCR,
+    LCR_DLAB,
+    LSR,
+    LSR_EMPTY,
+    LSR_READY,
+    MCR,
+    MCR_LOOP,
+    MCR_OUT2,
+    MSR,
+    MSR_CONNECTED,
+    SCR,
+    SerialPort,
 )  # fmt: skip
 
 INTERVAL = 10
