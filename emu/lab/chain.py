@@ -80,6 +80,9 @@ class ChainState:
     parked: dict[int, tuple[Entry, ...]]
 
 
+MAX_DEPTH = 64
+"""Entries kept: no sound kernel nests so deep, and a broken one may fault for ever."""
+
 _USER_CS, _USER_DS = int(Selector.USER_CS), int(Selector.USER_DS)
 _NOTHING = Return(Closing.UNKNOWN, None)
 
@@ -153,7 +156,7 @@ class EntryChain:
         self._serial += 1
         entry = Entry(self._serial, event, from_user, words, view.cr3(cpu), view.raw_registers(cpu))
         # What user mode was doing when it entered is over: an older entry of this CPU never returned.
-        self._open[cpu] = (entry,) if from_user else (*self._open.get(cpu, ()), entry)
+        self._open[cpu] = (entry,) if from_user else (*self._open.get(cpu, ())[-MAX_DEPTH:], entry)
 
     def _system_call(self, event: SystemCall) -> None:
         self._push(event, (event.return_ip, _USER_CS, event.flags, event.sp, _USER_DS))

@@ -549,6 +549,7 @@ class Core:
         self.mce_pending, self.halted, self._end = saved.mce_pending, saved.halted, saved.end
         self.waits_for_startup = saved.waits_for_startup
         self._passed = self._reported = None
+        self._delivered_at, self._deliveries = -1, 0
 
 
 __all__ = ["CS", "SS", "Core", "CoreSnapshot", "End", "EndKind", "Rflags"]

@@ -15,6 +15,7 @@ from emu.events import EventType
 from emu.machine.cpu import Stop
 from emu.machine.delivery import Interruption
 from emu.machine.linear import SUPERVISOR_READ, PageFaultError
+from emu.machine.paging import Access
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
@@ -53,8 +54,9 @@ class DebugUnit:
         if cpu.flags & _RF and cpu.ip != self._start:
             cpu.flags &= ~_RF
             if self.core.code_byte(self._start) == _PUSHF:  # pushes RF as 0; the engine does not
-                pushed = self.core.linear.read_u64(cpu.sp)
-                self.core.linear.write(cpu.sp, (pushed & ~_RF).to_bytes(8, "little"))
+                stack = Access(write=True, user=cpu.cpl == 3)  # as the PUSHF just had
+                pushed = self.core.linear.read_u64(cpu.sp, stack)
+                self.core.linear.write(cpu.sp, (pushed & ~_RF).to_bytes(8, "little"), stack)
         self.retired()
 
     def passed(self) -> None:
@@ -91,6 +93,7 @@ class DebugUnit:
         cpu, state = self.core.cpu, self.core.cpu.state
         matches = sum(1 << n for n in self._breakpoints(_EXECUTE) if state.dr[n] == stop.ip)
         if matches and cpu.shadow:
+            state.dr[6] = self._dr6
             cpu.flags |= _RF  # suppressed behind MOV SS, as if RF were set (SDM 17.3.1.1)
             return
         stepped = bool(cpu.flags & _TF)

@@ -158,3 +158,12 @@ def test_snapshot_brings_back_pending_events_and_blocking():
     assert (it.core.clock, it.core.nmi_pending, it.core.cpu.ip) == (0, 1, USER)
     it.run()
     assert vectors(it) == [2, 2]
+
+
+def test_a_thousand_restores_with_a_delivery_at_one_clock_are_not_a_cpu_that_is_stuck():
+    it = bare("nop\n nop\n hlt", user=True)
+    saved = it.machine.snapshot()
+    for _ in range(1300):
+        it.machine.restore(saved)
+        it.core.raise_nmi()
+        assert it.run(1).kind is EndKind.LIMIT

@@ -13,6 +13,7 @@ _ENDS = {
     EndKind.SHUTDOWN: ("triple-fault", "the CPU shut down"),
     EndKind.CRASHED: ("oops", "the kernel gave up"),
     EndKind.LIMIT: ("budget", "the instruction budget is used up: an endless loop, or too small a budget"),
+    EndKind.STUCK: ("stuck", "the CPU gets nowhere"),
     EndKind.HALTED: ("halt", "the CPU halted for ever"),
 }
 ENDINGS = frozenset({DOUBLE_FAULT, *(name for name, _ in _ENDS.values())})

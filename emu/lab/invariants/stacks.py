@@ -6,7 +6,7 @@ import struct
 
 from emu.events import CCalled, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
-from emu.lab.invariants.base import Invariant
+from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
 from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
 from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE
 
@@ -78,6 +78,8 @@ class Stacks(Invariant):
                 self.violated(event, message)
             return
         for entry in self.chain.stack(event.cpu)[:-1]:
+            if len(self.violations) >= MAX_VIOLATIONS:
+                return
             before = entry.event
             if entry.ist == event.ist and isinstance(before, Delivered) and abs(before.frame_at - event.frame_at) < 40:
                 self._check_copied(event, entry)
