@@ -15,6 +15,7 @@ from emu.errors import Entry64Error, ImageError
 from emu.machine.machine import Machine
 from emu.machine.memory import Memory
 from emu.machine.profile import Profile
+from emu.machine.schedule import Interleaving
 from kernel_stubs import cpu_entry, mm
 from kernel_stubs.abi import (
     EXCEPTION_STACK_SIZE,
@@ -54,6 +55,8 @@ class BootOptions:
     ram_bytes: int = 32 << 20
     nmi_scratch: bool = False
     """Have the NMI handler touch an unmapped page, so that a page fault and its IRETQ happen inside every NMI."""
+    interleaving: Interleaving | None = None
+    """How several CPUs take turns."""
     timer_period: int = 0
     """Instructions between two APIC timer interrupts; 0: no timer."""
 
@@ -86,7 +89,7 @@ def boot(options: BootOptions) -> System:
     argv = options.argv or (b"",)  # as Linux does, for programs that count on argv[0]
     check_arguments(argv, options.envp)
     load_c_functions()
-    machine = Machine(options.ram_bytes, options.cpus, options.profile)
+    machine = Machine(options.ram_bytes, options.cpus, options.profile, options.interleaving)
     files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin))
     kernel = Kernel(machine, options.image, files, options.seed, program=options.program, argv=argv, envp=options.envp)
     try:

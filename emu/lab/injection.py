@@ -89,31 +89,35 @@ class Plan:
     waiting: list[Injection]
     arrivals: dict[int, int] = field(default_factory=dict)
     """Injection number -> how often its boundary was reached."""
-    _last: tuple[int, int] | None = None
-    """Clock and address of the last arrival at a boundary."""
-    _resuming: set[int] = field(default_factory=set)
-    """Boundaries that an event interrupted: coming back to one is no new arrival."""
+    _last: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """CPU -> clock and address of its last arrival at a boundary."""
+    _resuming: set[tuple[int, int]] = field(default_factory=set)
+    """(CPU, boundary) that an event interrupted: coming back to one is no new arrival."""
 
     def __call__(self, event: Event) -> None:
         """Observe deliveries."""
-        if isinstance(event, Delivered) and self._last == (event.clock, event.ip):
-            self._resuming.add(event.ip)
+        if isinstance(event, Delivered) and self._last.get(event.cpu) == (event.clock, event.ip):
+            self._resuming.add((event.cpu, event.ip))
 
-    def breakpoints(self) -> set[int]:
-        """Addresses where the run has to stop."""
-        return {a for i in self.waiting if i.boundary is not None for a in i.boundary.addresses}
+    def breakpoints(self, cpu: int) -> set[int]:
+        """Addresses where this CPU has to stop."""
+        return {a for i in self.waiting if i.cpu == cpu and i.boundary is not None for a in i.boundary.addresses}
 
-    def next_count(self) -> int | None:
-        """The clock at which the next injection by instruction count is due."""
-        return min((i.instruction for i in self.waiting if i.instruction is not None), default=None)
+    def next_counts(self) -> dict[int, int]:
+        """CPU -> the clock at which its next injection by instruction count is due."""
+        counts: dict[int, int] = {}
+        for injection in self.waiting:
+            if injection.instruction is not None:
+                counts[injection.cpu] = min(injection.instruction, counts.get(injection.cpu, injection.instruction))
+        return counts
 
     def due(self, core: Core, *, arrived: bool) -> list[Injection]:
         """What is to be fired now; `arrived`: the CPU stopped before an instruction because of a boundary."""
         ip = core.cpu.ip
         if arrived:
-            self._last = (core.clock, ip)
-            if ip in self._resuming:
-                self._resuming.remove(ip)
+            self._last[core.index] = (core.clock, ip)
+            if (core.index, ip) in self._resuming:
+                self._resuming.remove((core.index, ip))
                 arrived = False
         ready = [i for i in self.waiting if i.cpu == core.index and self._is_due(i, core, arrived)]
         self.waiting = [i for i in self.waiting if i not in ready]

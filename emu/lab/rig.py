@@ -109,10 +109,6 @@ class _Log:
             self.notes.append(event.text)
 
 
-class _Storm(Exception):
-    """Too many interrupts and exceptions; raised out of an observer, as nothing else ends such a run."""
-
-
 class _Patience:
     """Observer: the budget counts instructions, but where next to every one is interrupted, a run takes far longer."""
 
@@ -122,8 +118,10 @@ class _Patience:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Delivered):
             self._left -= 1
-            if self._left < 0:
-                raise _Storm("endless loop: next to nothing but interrupts and exceptions")
+
+    def exhausted(self) -> bool:
+        """Whether that was too many."""
+        return self._left < 0
 
 
 class Rig:
@@ -155,7 +153,8 @@ class Rig:
         judge = Judge(view, reproduce, allowed)
         facts, path = _Log(), PathSummary(view)
         plan = Plan(list(injections))
-        machine.observers += [_Patience(budget), judge]
+        patience = _Patience(budget)
+        machine.observers += [patience, judge]
         if injections:
             machine.observers.append(plan)
         if log:
@@ -166,7 +165,7 @@ class Rig:
         if tracer is not None and (trace is None or trace.boot or self._booted is None):
             tracer.attach(machine)
             tracer = None
-        end = self._drive(plan, budget, fired, missed, on_output, tracer)
+        end = self._drive(plan, budget, patience, fired, missed, on_output, tracer)
         missed += [self._why_missed(injection, plan) for injection in plan.waiting]
         core = machine.cores[0]
         code = self._exit_code(core) if end.kind is EndKind.FINISHED else None
@@ -203,31 +202,32 @@ class Rig:
         self,
         plan: Plan,
         budget: int,
+        patience: _Patience,
         fired: list[str],
         missed: list[str],
         on_output: Callable[[int, bytes], None] | None,
         tracer: TraceObserver | None,
     ) -> End:
         """To the end. `tracer` is to be attached once the kernel has booted."""
-        core = self._system.machine.cores[0]
+        machine = self._system.machine
         output, shown = self._system.kernel.output, 0
         while True:
             waiting = {self._booted} if tracer is not None and self._booted is not None else set()
-            core.set_breakpoints(plan.breakpoints() | waiting)
-            limit = min(budget, core.clock + SLICE if on_output else budget)
-            due = plan.next_count()
-            try:
-                end = core.advance(limit if due is None else min(limit, due))
-            except _Storm as storm:
-                return End(EndKind.LIMIT, core.cpu.ip, str(storm))
+            for core in machine.cores:
+                core.set_breakpoints(plan.breakpoints(core.index) | (waiting if core.index == 0 else set()))
+            limit = min(budget, machine.cores[0].clock + SLICE if on_output else budget)
+            index, end = machine.advance(limit, plan.next_counts(), patience.exhausted)
+            core = machine.cores[index]
             if on_output:
                 for descriptor, data in output[shown:]:
                     on_output(descriptor, data)
                 shown = len(output)
+            if end.kind is EndKind.UNTIL:
+                return End(EndKind.LIMIT, end.ip, "endless loop: next to nothing but interrupts and exceptions")
             if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
                 return end
-            if tracer is not None and core.cpu.ip in waiting:
-                tracer.attach(self._system.machine)
+            if tracer is not None and index == 0 and core.cpu.ip in waiting:
+                tracer.attach(machine)
                 tracer = None
             ready = plan.due(core, arrived=end.kind is EndKind.BREAKPOINT)
             if end.kind is EndKind.LIMIT and core.clock >= budget and not ready:

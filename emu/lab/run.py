@@ -14,6 +14,7 @@ from emu.lab.places import Places
 from emu.lab.rig import Facts, Rig, Trace
 from emu.lab.scenario import Scenario, ScenarioFile
 from emu.lab.violation import Violation
+from emu.machine.schedule import Interleaving
 from kernel_stubs.binding import registered
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import check_arguments, program_from_image
@@ -21,7 +22,6 @@ from kernel_stubs.kernel_image import Overrides, build_image
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
 USER_BASE = 0x400000
-CPUS = 1
 SYSCALL_CONSTANTS = {f"SYS_{name}": number for number, name in SYSCALL_NAMES.items()}
 """What a program in a scenario may call a system call."""
 
@@ -112,7 +112,8 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
         argv=argv,
         stdin=scenario.user.stdin.encode(),
         seed=scenario.seed,
-        cpus=CPUS,
+        cpus=scenario.cpus,
+        interleaving=Interleaving(scenario.schedule.quantum, scenario.schedule.seed),
         nmi_scratch=scenario.options.nmi_touches_memory,
         timer_period=scenario.timer.period if scenario.timer else 0,
     )
@@ -120,7 +121,7 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
     places = Places(image, lambda: user)
     each = next((index for index, spec in enumerate(scenario.inject) if spec.each is not None), None)
     cases = []
-    for injections in resolve(scenario.inject, lambda index, key: file.where("inject", index, key), places, CPUS):
+    for injections in resolve(scenario.inject, lambda index, key: file.where("inject", index, key), places, scenario.cpus):
         boundary = None if each is None else injections[each].boundary
         cases.append(Case(boundary.name if boundary else "", tuple(injections)))
     return Prepared(file, options, user, tuple(cases))

@@ -212,6 +212,15 @@ class Expect(Model):
         return self
 
 
+class Schedule(Model):
+    """`[schedule]`: how several CPUs take turns."""
+
+    quantum: Annotated[int, Field(gt=0, le=1_000_000)] = 1000
+    """Instructions of one CPU at a time, at most."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] | None = None
+    """Draws the length of each turn and the order of the CPUs; without it both stay as they are."""
+
+
 class Scenario(Model):
     """A whole scenario file."""
 
@@ -219,6 +228,8 @@ class Scenario(Model):
     shows: str = ""
     kernel: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "linux-6"
     cpu: CpuModel = CpuModel()
+    cpus: Annotated[int, Field(ge=1, le=8)] = 1
+    schedule: Schedule = Schedule()
     user: User
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
     budget: Annotated[int, Field(gt=0, le=MAX_BUDGET)] = 1_000_000
