@@ -60,7 +60,8 @@ def _folder(kernel: str) -> Path:
     return SOURCES / kernel
 
 
-def _c_functions() -> str:
+def c_function_slots() -> str:
+    """The lines of `c_functions.inc`: a slot for every C function, written or not."""
     names = registered()
     slots = (*names, *(name for name in UNIMPLEMENTED if name not in names))
     return "".join(f"C_FUNCTION {name}\n" for name in slots)
@@ -96,7 +97,7 @@ def build_image(
         if name not in sources:
             raise ImageError(f"kernel image {kernel} has no source {name!r} to replace")
     # Sources go in by name, so that positions in messages and traces are the same on every machine.
-    sources |= {"c_functions.inc": _c_functions()} | dict(overrides)
+    sources |= {"c_functions.inc": c_function_slots()} | dict(overrides)
     try:
         return assemble_text(
             sources[IMAGE_SOURCE],
