@@ -31,6 +31,7 @@ def do_int80_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
         regs.ax = -Errno.ENOSYS
     else:
         args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
-        regs.ax = table.call(cpu, _NUMBERS[name], tuple(arg & 0xFFFF_FFFF for arg in args))
+        result = yield from table.invoke(cpu, _NUMBERS[name], tuple(arg & 0xFFFF_FFFF for arg in args))
+        regs.ax = result or 0
     yield from exit_to_user_mode_loop(cpu, regs)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kernel_stubs.abi import MAX_SYSCALLS, SYSCALL_COUNTS, PtRegs, SyscallCounts
 from kernel_stubs.binding import Steps, Window, c_function
@@ -13,8 +14,10 @@ from kernel_stubs.entry_common import exit_to_user_mode_loop, sysret_allowed
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
 
-Body = Callable[..., int]
-"""body(cpu, up to six unsigned 64-bit arguments) -> result; SyscallError for a failure."""
+Body = Callable[..., int | Steps]
+"""body(cpu, up to six unsigned 64-bit arguments) -> result; SyscallError for a failure. Generators as in binding."""
+
+B = TypeVar("B", bound=Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ _table: dict[int, SystemCallEntry] = {}
 _NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
 
 
-def syscall(function: Body) -> Body:
+def syscall(function: B) -> B:
     """Register a system call: the function's name is `sys_` and the system call's."""
     name = function.__name__.removeprefix("sys_")
     number = _NUMBERS[name]
@@ -58,7 +61,7 @@ def s64(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def call(cpu: Cpu, number: int, args: tuple[int, ...]) -> int:
+def invoke(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     """Run one system call: its result, or -errno."""
     entry = _table.get(number)
     if entry is None:
@@ -67,9 +70,19 @@ def call(cpu: Cpu, number: int, args: tuple[int, ...]) -> int:
         cpu.note(f"system call {syscall_name(number)} is not implemented")
         return -Errno.ENOSYS
     try:
-        return entry.body(cpu, *args[: entry.argument_count])
+        result = entry.body(cpu, *args[: entry.argument_count])
+        return result if isinstance(result, int) else (yield from result)
     except SyscallError as error:
         return -error.errno
+
+
+def call(cpu: Cpu, number: int, args: tuple[int, ...]) -> int:
+    """A system call that needs no guest code and waits for nothing, outside of a run."""
+    try:
+        next(invoke(cpu, number, args))
+    except StopIteration as end:
+        return int(end.value)
+    raise RuntimeError(f"{syscall_name(number)} cannot be run here: it wants the guest")
 
 
 def unknown_syscalls(kernel: Kernel) -> dict[str, int]:
@@ -84,6 +97,8 @@ def do_syscall_64(cpu: Cpu, regs: PtRegs, nr: int) -> Steps:
     yield Window()
     # Linux compares 32 bits, unsigned: what is negative is out of range, and -1 leaves regs.ax as a tracer set it.
     if s64(nr) != -1:
-        regs.ax = call(cpu, nr & 0xFFFF_FFFF, (regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9))
+        args = (regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9)
+        result = yield from invoke(cpu, nr & 0xFFFF_FFFF, args)
+        regs.ax = result or 0
     yield from exit_to_user_mode_loop(cpu, regs)
     return int(sysret_allowed(regs))
