@@ -177,6 +177,54 @@ def exec_(
     sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own))
 
 
+# --- boot -------------------------------------------------------------------------------------------------------------
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--entry", metavar="SYMBOL", help="Enter here in 64-bit mode, not by the multiboot header.")
+@click.option("--cpus", type=click.IntRange(1, 64), default=1, show_default=True, help="CPUs.")
+@click.option("--memory", type=click.IntRange(2, 3072), default=128, show_default=True, help="RAM in MiB.")
+@click.option(
+    "--budget", type=click.IntRange(min=1), default=1_000_000_000, show_default=True, help="Instructions a CPU."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Shuffle the turns of several CPUs by this seed.")
+@click.option("--input", "given", metavar="FILE", help="What the serial port receives; - is stdin.")
+@click.option("--cpu", "vendor", type=click.Choice(["intel", "amd"]), default="intel", show_default=True)
+@click.option("--trace", "trace_to", metavar="FILE", help="Write every instruction and event to FILE; - is stdout.")
+@click.argument("image")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def boot(
+    entry: str | None,
+    cpus: int,
+    memory: int,
+    budget: int,
+    seed: int | None,
+    given: str | None,
+    vendor: str,
+    trace_to: str | None,
+    image: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Boot IMAGE, a bare-metal ELF test image such as those of kvm-unit-tests.
+
+    ARGUMENTS go to its command line, its serial port to stdout, its debug port 0xe9 to stderr. The exit status is the
+    guest's, (value << 1) | 1 for what it writes to port 0xf4; 124 if the budget is used up; 126 after a triple fault, a
+    crash, or if every CPU halted for good.
+    """
+    from emu.lab.bare_boot import BootOptions, boot_at_terminal
+
+    with _trace_file(trace_to) as trace_file:
+        options = BootOptions(image, arguments, entry, cpus, memory, budget, seed, _input(given), vendor)
+        sys.exit(boot_at_terminal(options, trace_file))
+
+
+def _input(name: str | None) -> bytes:
+    if name is None:
+        return b""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        raise Entry64Error(f"{name}: cannot be read: {getattr(error, 'strerror', error)}") from None
+
+
 # --- image ------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("kernel")

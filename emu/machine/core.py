@@ -357,6 +357,9 @@ class Core:
 
     def deliver(self, event: Interruption) -> None:
         """Through the IDT; a triple fault shuts the CPU down, and so does getting nowhere."""
+        if not self.cpu.state.efer & Efer.LMA:
+            self.crash(f"vector {event.vector} at {event.ip:#x} outside long mode, where events are not delivered")
+            return
         self._deliveries = self._deliveries + 1 if self.clock == self._delivered_at else 0
         self._delivered_at = self.clock
         if self._deliveries > MAX_DELIVERIES_AT_ONCE:
@@ -456,7 +459,9 @@ class Core:
             return None
         mnemonic = self.special.get(ip)
         self._passed = here
-        if mnemonic is not None:
+        if not self.cpu.state.efer & Efer.LMA:
+            self._pass_outside_long_mode(ip)
+        elif mnemonic is not None:
             try:
                 flags = self.cpu.flags
                 if semantics.BEFORE[mnemonic](self):
@@ -468,6 +473,13 @@ class Core:
                 self._passed = None
                 self._raise(fault)
         return None
+
+    def _pass_outside_long_mode(self, ip: int) -> None:
+        """Start-up code is the engine's alone: `semantics` are those of long mode. RIP lacks CS's base in real mode."""
+        self._passed = None
+        self.cpu.quiet(frozenset((ip,)))
+        self.execute_one()
+        self._set_quiet(self._quiet)
 
     def _fault(self, stop: Stop) -> None:
         vector, error_code = stop.vector, stop.error_code

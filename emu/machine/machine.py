@@ -51,7 +51,7 @@ class Machine:
         self.translations: dict[int, int] = {}
         """Kernel page -> physical page, for the C side: a TLB of its own, flushed with the CPUs'."""
         self.startup: Startup | None = None
-        """What a startup IPI does. The engine has no real mode, so somebody must say where the CPU begins."""
+        """What a startup IPI does: emu.machine.startup.startup_ipi for real mode, or what stands in for it."""
         self.end_of_interrupt: list[Callable[[int], None]] = []
         """I/O APICs: told of the EOI of a level-triggered vector."""
         self.ioapic = IoApic(self._carry_from_device)
