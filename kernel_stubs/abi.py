@@ -171,6 +171,24 @@ class PerCpu(Struct):
     at every value of bits 31:16 (which are 0 here)."""
     espfix_waddr: U64
     """The same six words where the kernel may write them."""
+    idle_task: U64
+    """Runs when nothing else can."""
+    next_task: U64
+    """The task that this CPU is switching to, else 0: both stacks are live then."""
+    rq_head: U64
+    """Runnable tasks that wait for this CPU, first in first out, linked by run_next."""
+    rq_tail: U64
+    nr_running: U64
+    """How many those are."""
+    nr_switches: U64
+    slice_end: U64
+    """Clock at which the current task's turn is over if others wait."""
+    timer_armed: U64
+    """Clock for which the one-shot timer is set (when there is no periodic tick), else 0."""
+    ksoftirqd: U64
+    """The task that runs softirqs which do not end."""
+    call_function_pending: U64
+    """Bit n: CPU n waits for this one to run its function (kernel_stubs.smp)."""
 
 
 @layout()
@@ -228,6 +246,23 @@ class KernelData(Struct):
     """Read offset of the open file behind descriptor 0."""
     timer_period: U64
     """Instructions between two timer interrupts; 0: the timer is off."""
+    task_list: U64
+    """All tasks but the idle ones, linked by next_task."""
+    nr_tasks: U64
+    init_task: U64
+    """The process that the run is about: pid 1."""
+    free_stacks: U64
+    """Task stacks that were given back, linked through their first word."""
+    free_pgds: U64
+    """Pairs of PGDs that were given back (physical), linked through their first word."""
+    free_objects: U64
+    """Small objects that were given back (kernel_stubs.slab), linked through their first word."""
+    wait_counter: U64
+    """How many waits there have been: who waits longest is woken first."""
+    next_cpu: U64
+    """Counts new tasks, which go to the CPUs in turn."""
+    root_inode: U64
+    next_inode: U64
 
 
 MAX_SYSCALLS = 512
@@ -390,6 +425,48 @@ class TaskStruct(Struct):
     last_si_addr: U64
     rseq_sig: U32
     pad1: U32
+    next_task: U64
+    """All tasks (KernelData.task_list)."""
+    run_next: U64
+    """Run queue (PerCpu.rq_head)."""
+    on_cpu: U32
+    """Runs on a CPU, or has not left its stack yet."""
+    exit_signal: S32
+    """What the parent gets when the process ends."""
+    group_leader: U64
+    """The process: the task whose pid is its tgid."""
+    parent: U64
+    """Group leader of the parent process."""
+    live_threads: U32
+    """In a leader: threads of the group that have not ended."""
+    group_exit: U32
+    """In a leader: the whole group is ending, with group_exit_code."""
+    group_exit_code: S32
+    stop_code: S32
+    """A stopped task's signal that the parent has not been told of yet (wait4 with WUNTRACED)."""
+    set_child_tid: U64
+    vfork_parent: U64
+    """Sleeps until this task gives up the address space that it borrowed."""
+    wait_channel: U64
+    """What a sleeping task waits for: any number that sleepers and wakers agree on."""
+    wait_space: U64
+    """Second half of a futex's key."""
+    wait_bits: U32
+    wait_result: U32
+    """WaitResult: why the last sleep ended."""
+    wait_number: U64
+    wake_time: U64
+    """Clock at which a sleep ends by itself; 0: never."""
+    alarm_time: U64
+    """In a leader: clock at which SIGALRM is due; 0: never."""
+    alarm_interval: U64
+    fs: U64
+    """FsStruct."""
+    pgrp: S32
+    session: S32
+    fpu: U64
+    """Page with the FXSAVE image while the task does not run."""
+    ksoftirqd_cpu: U64
 
 
 @layout()
@@ -428,6 +505,34 @@ class OpenFile(IntEnum):
     STDERR = 3
 
 
+class TaskState(IntEnum):
+    """task.state (include/linux/sched.h)."""
+
+    RUNNING = 0
+    INTERRUPTIBLE = 1
+    UNINTERRUPTIBLE = 2
+    STOPPED = 4
+    TRACED = 8
+    DEAD = 0x80
+
+
+class ExitState(IntEnum):
+    """task.exit_state. REQUESTED: the task will end instead of going to user mode."""
+
+    ALIVE = 0
+    REQUESTED = 1
+    DEAD = 0x10
+    ZOMBIE = 0x20
+
+
+class WaitResult(IntEnum):
+    """task.wait_result."""
+
+    WOKEN = 0
+    TIMEOUT = 1
+    SIGNAL = 2
+
+
 class NmiState(IntEnum):
     """PerCpu.nmi_state (arch/x86/kernel/nmi.c)."""
 
@@ -450,6 +555,10 @@ class MmStruct(Struct):
     minor_faults: U64
     arg_start: U64
     arg_end: U64
+    users: U64
+    """Tasks that live in it."""
+    exe: U64
+    """Inode of the program."""
 
 
 class VmFlags(IntEnum):
@@ -458,6 +567,7 @@ class VmFlags(IntEnum):
     READ = 1
     WRITE = 2
     EXEC = 4
+    SHARED = 8
     GROWSDOWN = 0x100
 
 
