@@ -415,7 +415,7 @@ class Core:
     def _complete(self, stop: Stop) -> None:
         """The engine has passed an instruction that it leaves to us."""
         kind, flags = stop.kind, self.cpu.flags
-        if flags & _TF_RF:
+        if flags & _TF_RF or self.cpu.state.dr[7] & 0xFF:
             self.debug.passed()
         try:
             semantics.AFTER[kind](self, stop)

@@ -49,6 +49,8 @@ def classify(instruction: Instruction) -> str | None:
         return _SEGMENT_LOADS.get(target)
     if name.startswith("pop"):
         return _SEGMENT_LOADS.get(operands)
+    if name in ("lfsl", "lfsq", "lgsl", "lgsq"):
+        return f"load_{name[1:3]}"
     for stem in ("wrfsbase", "wrgsbase", "lgdt", "lidt", "sgdt", "sidt", "sldt", "str", "smsw", "ltr"):
         if name.startswith(stem) and len(name) <= len(stem) + 1:
             return stem
