@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import get_args
 
@@ -13,7 +14,7 @@ from conformance.decode import Answer
 from conformance.image import TestImage, build
 from conformance.judge import Verdict, differing, judge
 from conformance.model import Vendor
-from conformance.rulings import CASE_RULINGS, FIELD_RULINGS, KNOWN_WRONG
+from conformance.rulings import CASE_RULINGS, FIELD_RULINGS, KNOWN_WRONG, repair
 
 VENDORS: tuple[Vendor, ...] = get_args(Vendor)
 
@@ -35,15 +36,17 @@ class Result:
     @property
     def known(self) -> bool:
         """Whether the difference is a listed one."""
-        return self.name in KNOWN_WRONG
+        return any(fnmatchcase(self.name, pattern) for pattern in KNOWN_WRONG)
 
     def explain(self) -> str:
-        """Every wrong field with everyone's answer."""
-        lines = [self.name]
-        for name in self.wrong:
+        """Every wrong or unsettled field with everyone's answer."""
+        wrong = self.wrong
+        parts = []
+        for name in dict.fromkeys((*wrong, *self.verdict.open)):
             told = ", ".join(f"{oracle} {answer.get(name)}" for oracle, answer in self.oracles.items())
-            lines.append(f"  {name}: ours {self.ours.get(name)}, right {self.verdict.expected.get(name)} ({told})")
-        return "\n".join(lines)
+            right = "not ruled" if name in self.verdict.open else f"right {self.verdict.expected.get(name)}"
+            parts.append(f"{name}: ours {self.ours.get(name)}, {right} ({told})")
+        return f"{self.name}: " + "; ".join(parts)
 
 
 @cache
@@ -82,5 +85,5 @@ def results(group: str) -> list[Result]:
             short = records.key(case, vendor)
             name = f"{group}/{short}"
             oracles = dict(known[short].answers)
-            found.append(Result(name, answer, oracles, judge(name, oracles, CASE_RULINGS, FIELD_RULINGS)))
+            found.append(Result(name, answer, oracles, judge(name, oracles, CASE_RULINGS, FIELD_RULINGS, repair)))
     return found

@@ -16,7 +16,7 @@ Answer = dict[str, str]
 SHUTDOWN: Answer = {"vector": "shutdown"}
 HUNG: Answer = {"vector": "none"}
 WITH_ERROR_CODE = frozenset({8, 10, 11, 12, 13, 14, 17, 21, 29, 30})
-ENTRIES = {0x100: "syscall", 0x101: "syscall32", 0x102: "sysenter"}
+ENTRIES = {0x100: "syscall", 0x101: "syscall32", 0x102: "sysenter", 0x103: "call_gate"}
 FRAME = ("frame.rip", "frame.cs", "frame.rflags", "frame.rsp", "frame.ss")
 
 

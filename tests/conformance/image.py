@@ -37,7 +37,7 @@ class TestImage:
 
 def _stubs() -> str:
     lines = [f".org {layout.STUBS - layout.IMAGE:#x}"]
-    for vector in range(0x103):
+    for vector in range(0x104):
         lines.append(f".balign 16\nmovw ${vector:#x}, vector(%rip)\njmp caught")
     return "\n".join(lines) + "\n"
 

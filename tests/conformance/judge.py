@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from conformance.decode import Answer
@@ -41,7 +42,7 @@ class FieldRuling:
 
 @dataclass(frozen=True)
 class CaseRuling:
-    """The right answer of certain cases: one oracle's, with `change` applied to it (None removes a field)."""
+    """The right answer of certain cases (patterns): one oracle's, with `change` applied (None removes a field)."""
 
     cases: tuple[str, ...]
     right: OracleName
@@ -69,12 +70,13 @@ def judge(
     answers: Mapping[str, Answer],
     case_rulings: tuple[CaseRuling, ...],
     field_rulings: tuple[FieldRuling, ...],
+    repair: Callable[[str, Answer], Answer],
 ) -> Verdict:
     """Settle one case (named "group/name/vendor")."""
     bochs, qemu = answers["bochs"], answers["qemu"]
     for ruling in case_rulings:
-        if case in ruling.cases or case.rpartition("/")[0] in ruling.cases:
-            expected = dict(answers[ruling.right])
+        if any(fnmatchcase(case, pattern) for pattern in ruling.cases):
+            expected = repair(ruling.right, answers[ruling.right])
             for name, value in ruling.change.items():
                 if value is None:
                     expected.pop(name, None)

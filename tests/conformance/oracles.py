@@ -27,7 +27,7 @@ display_library: rfb, options="timeout=0"
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 megs: 32
-cpu: model={model}, count=1, ips=100000000, reset_on_triple_fault=0
+cpu: model={model}, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 clock: sync=none, time0=946681200
 ata0-master: type=disk, path={folder}/disk, mode=flat, cylinders={cylinders}, heads=16, spt=63
 boot: disk

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance import layout
 from conformance.decode import HUNG, SHUTDOWN, Answer, decode
 from conformance.image import TestImage
@@ -42,10 +44,12 @@ def _boot(image: TestImage, vendor: Vendor, first: int) -> tuple[str, bool]:
 
 def _observe(machine: Machine, image: TestImage) -> None:
     """Semantics for the kernel's and the user's view of the code; one hook spans each."""
-    special = scan(image.instructions)
-    span = layout.kernel(layout.IMAGE), layout.kernel(layout.CASES_END)
-    machine.cores[0].cpu.stop_at(special, span)
-    machine.observe_instructions(image.instructions)
+    moved = layout.USER - layout.KERNEL
+    views = [*image.instructions, *(replace(i, address=i.address + moved) for i in image.instructions)]
+    special = scan(views)
+    for base in (layout.KERNEL, layout.USER):
+        machine.cores[0].cpu.stop_at(special, (base + layout.IMAGE, base + layout.CASES_END))
+    machine.observe_instructions(views)
 
 
 def answers(image: TestImage, vendor: Vendor) -> list[Answer]:
