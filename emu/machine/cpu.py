@@ -336,7 +336,7 @@ class Cpu(Registers):
 
     def _start(self, count: int, step_over: bool) -> Stop:
         self._write_back()
-        ip, cr2 = self.state.rip, self.state.cr[2]
+        ip, cr2, dr6 = self.state.rip, self.state.cr[2], self.state.dr[6]
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None
@@ -345,11 +345,15 @@ class Cpu(Registers):
         uclib.uc_context_save(self._uch, self._context.context)
         stop = self._explain(status, count, self._counter.value)
         stop.old_cr2 = cr2
-        if stop.kind is StopKind.FAULT and stop.vector == Vector.PF and stop.retired == count:
-            # The count was reached, and the engine has already tried to fetch what follows: that is for the next run.
-            self.state.cr[2] = cr2
+        if stop.kind is StopKind.FAULT and stop.retired == count and self._belongs_to_next(stop.vector):
+            # The count was reached, and the engine has already looked at what follows: that is for the next run.
+            self.state.cr[2], self.state.dr[6] = cr2, dr6
             return Stop(StopKind.COUNT, count, stop.ip)
         return stop
+
+    def _belongs_to_next(self, vector: int) -> bool:
+        """A fetch fault or an instruction breakpoint (no single step)."""
+        return vector == Vector.PF or (vector == Vector.DB and not self.state.eflags & Rflags.TF)
 
     def _explain(self, status: int, count: int, counter: int) -> Stop:
         state = self.state
@@ -368,8 +372,8 @@ class Cpu(Registers):
         elif kind is StopKind.SOFTWARE:
             stop.retired = counter
         elif kind is StopKind.FAULT and stop.vector == Vector.DB:
-            # A single step is reported after its instruction, a breakpoint (DR0-3) before it.
-            stop.retired = counter if state.eflags & Rflags.TF else counter - 1
+            # A single step is reported after its instruction; one with a breakpoint (DR0-3) was not even translated.
+            stop.retired = counter
         elif kind is StopKind.FAULT and stop.vector == Vector.PF and self._is_fetch(stop.error_code):
             stop.retired = counter  # the count hook runs with the instruction, and this one was not even translated
         else:
