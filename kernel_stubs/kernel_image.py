@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import asm
 from asm import AssemblyError, Image, assemble_text
 from emu.errors import ImageError
 from emu.machine.profile import Profile
+from kernel_stubs import abi26
 from kernel_stubs.abi import KERNEL_BASE, asm_constants
 from kernel_stubs.binding import registered
+from kernel_stubs.syscalls.table import implemented
 
 SOURCES = Path(asm.__file__).parent
 IMAGE_SOURCE = "image.S"
+LINUX_26 = "linux-2.6"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
     "ia32", "sysvec",
@@ -60,11 +64,32 @@ def _folder(kernel: str) -> Path:
     return SOURCES / kernel
 
 
-def c_function_slots() -> str:
-    """The lines of `c_functions.inc`: a slot for every C function, written or not."""
-    names = registered()
-    slots = (*names, *(name for name in UNIMPLEMENTED if name not in names))
-    return "".join(f"C_FUNCTION {name}\n" for name in slots)
+def _slots(names: Iterable[str]) -> str:
+    return "".join(f"C_FUNCTION {name}\n" for name in names)
+
+
+def _rows(table: dict[int, str]) -> str:
+    return "".join(f"SYSCALL_ENTRY {number}, {name}\n" for number, name in table.items())
+
+
+def generated_sources(kernel: str) -> dict[str, str]:
+    """Name -> text of the sources that Python writes: C function slots, written or not, and system-call tables."""
+    if kernel != LINUX_26:
+        names = registered()
+        return {"c_functions.inc": _slots((*names, *(name for name in UNIMPLEMENTED if name not in names)))}
+    native, compat = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows({})
+    return {
+        "c_functions.inc": _slots(abi26.c_function_slots((*native.values(), *compat.values()))),
+        "sys_call_table.inc": _rows(native),
+        "ia32_sys_call_table.inc": _rows(compat),
+    }
+
+
+def kernel_constants(kernel: str) -> dict[str, int]:
+    """Name -> value of what the sources see besides the CPU's features."""
+    if kernel != LINUX_26:
+        return asm_constants()
+    return abi26.asm_constants() | {"__NR_syscall_max": max(abi26.syscall_rows(implemented()))}
 
 
 def read_sources(folder: Path) -> Overrides:
@@ -97,14 +122,15 @@ def build_image(
         if name not in sources:
             raise ImageError(f"kernel image {kernel} has no source {name!r} to replace")
     # Sources go in by name, so that positions in messages and traces are the same on every machine.
-    sources |= {"c_functions.inc": c_function_slots()} | dict(overrides)
+    sources |= generated_sources(kernel) | dict(overrides)
     try:
         return assemble_text(
             sources[IMAGE_SOURCE],
             name=IMAGE_SOURCE,
             base=KERNEL_BASE,
             virtual_files=sources,
-            constants=asm_constants() | {"CONFIG_SMAP": int(profile.smap), "CONFIG_FSGSBASE": int(profile.fsgsbase)},
+            constants=kernel_constants(kernel)
+            | {"CONFIG_SMAP": int(profile.smap), "CONFIG_FSGSBASE": int(profile.fsgsbase)},
             entry="startup_64",
         )
     except AssemblyError as error:

@@ -29,5 +29,6 @@ __entry_text_end:
 
 .include "boot.S"
 .include "switch_to.S"
+.include "fpu.S"
 .include "c_stubs.S"
 .include "data.S"

@@ -28,7 +28,7 @@ from kernel_stubs.abi import (
     asm_constants,
 )
 from kernel_stubs.binding import Call, Window
-from kernel_stubs.kernel_image import build_image, c_function_slots, source_files
+from kernel_stubs.kernel_image import build_image, generated_sources, source_files
 
 SYSCALL = """
 _start:
@@ -87,9 +87,8 @@ def regs_at(cpu, address):
 @pytest.mark.parametrize("fsgsbase", [False, True])
 def test_the_image_is_what_gas_makes_of_it(tmp_path: Path, fsgsbase):
     image = build_image("linux-6", Profile(fsgsbase=fsgsbase))
-    for name, text in source_files("linux-6").items():
+    for name, text in (source_files("linux-6") | generated_sources("linux-6")).items():
         (tmp_path / name).write_text(text)
-    (tmp_path / "c_functions.inc").write_text(c_function_slots())
     table = asm_constants() | {"CONFIG_SMAP": 1, "CONFIG_FSGSBASE": int(fsgsbase)}
     head = "".join(f".set {name}, {value}\n" for name, value in table.items())
     theirs = link(head + '.include "image.S"\n', image, tmp_path, [tmp_path])
@@ -441,7 +440,7 @@ def to_ldt_stack(present: bool) -> tuple[Lab, list[tuple[int, ...]]]:
 def test_espfix_hides_the_kernels_stack_pointer(event):
     lab, _ = to_ldt_stack(True)
     hit = EVENTS.get(event, lambda core: None)
-    for ip, end, registers, violations in lab.sweep(hit):
+    for ip, end, _, violations in lab.sweep(hit):
         where = lab.system.kernel.image.symbolize(ip)
         assert end.kind is EndKind.BREAKPOINT, where
         cpu = lab.core.cpu
