@@ -17,27 +17,11 @@ SOURCES = Path(__file__).parent / "boot_image"
 TOOLS = ("gcc", "ld", "objcopy")
 BUDGET = 3_000_000
 COMPILE = [
-    "gcc",
-    "-m64",
-    "-O1",
-    "-ffreestanding",
-    "-fno-pie",
-    "-fno-stack-protector",
-    "-fcf-protection=none",
-    "-mno-red-zone",
-    "-mgeneral-regs-only",
-    "-Wall",
-    "-Werror",
-    "-Wno-unused-function",
-    "-Wno-unused-variable",
-    "-nostdlib",
-    "-static",
-    "-no-pie",
-    "-Wl,--build-id=none",
-    "-Wl,-z,noexecstack",
-    "-Wl,-Ttext-segment=0x100000",
+    "gcc", "-m64", "-O1", "-ffreestanding", "-fno-pie", "-fno-stack-protector", "-fcf-protection=none",
+    "-mno-red-zone", "-mgeneral-regs-only", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable",
+    "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-Ttext-segment=0x100000",
     "-Wl,-e,start",
-]
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
