@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from emu.arch import PAGE_SIZE
+import struct
+
+from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags
 from emu.machine.cpu import Cpu
 from emu.machine.memory import Memory
-from emu.machine.paging import Access, PageFaultError, PagingMode, walk
+from emu.machine.paging import Access, PageFaultError, PagingMode, Pte, walk
 
 SYSTEM_READ = Access(implicit=True)
 """The CPU reading a descriptor table or the TSS (SDM 4.6.1: implicit supervisor access)."""
 SYSTEM_WRITE = Access(implicit=True, write=True)
 SUPERVISOR_READ = Access()
 SUPERVISOR_WRITE = Access(write=True)
+
+USER_READ = Access(user=True)
+
+_CR0, _CR4, _FLAGS, _EFER = int(Cr0.WP), int(Cr4.SMEP | Cr4.SMAP), int(Rflags.AC), int(Efer.NXE)
+"""Control bits that decide about an access; no two are the same bit."""
+_LASTING = ~int(Pte.A | Pte.D)
+"""The engine sets accessed and dirty bits, which do not matter to a translation."""
+_MOST_KNOWN = 4096
+_U64 = struct.Struct("<Q")
 
 
 class LinearMemory:
@@ -20,6 +31,7 @@ class LinearMemory:
     def __init__(self, cpu: Cpu, memory: Memory) -> None:
         self.cpu = cpu
         self.memory = memory
+        self._known: dict[tuple[int, int, int], tuple[int, tuple[tuple[int, int], ...]]] = {}
 
     def mode(self) -> PagingMode:
         """The paging controls as they are now."""
@@ -27,8 +39,28 @@ class LinearMemory:
         return PagingMode.of(state.cr[0], state.cr[4], state.efer, state.eflags)
 
     def translate(self, address: int, access: Access) -> int:
-        """Physical address of a linear one for this access."""
-        return walk(self.memory, self.cpu.state.cr[3], address, access, self.mode()).physical
+        """Physical address of a linear one for this access.
+
+        Translations are kept with the table entries that led to them, and hold only while those are the same: guest
+        code may change its tables at any time.
+        """
+        state = self.cpu.state
+        controls = state.cr[0] & _CR0 | state.cr[4] & _CR4 | state.eflags & _FLAGS | state.efer & _EFER
+        key = (address >> 12, state.cr[3], controls | access.bits << 32)
+        known = self._known.get(key)
+        if known is not None:
+            page, path = known
+            ram = self.memory.ram
+            for at, value in path:
+                if (_U64.unpack_from(ram, at)[0] ^ value) & _LASTING:
+                    break
+            else:
+                return page | address & 0xFFF
+        found = walk(self.memory, state.cr[3], address, access, self.mode())
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = (found.physical & ~0xFFF, found.path)
+        return found.physical
 
     def read(self, address: int, size: int, access: Access = SYSTEM_READ) -> bytes:
         """`size` bytes; whole pages are checked before any is read."""
@@ -55,6 +87,3 @@ class LinearMemory:
             pieces.append((self.translate(address & 0xFFFF_FFFF_FFFF_FFFF, access), length))
             address, size = address + length, size - length
         return pieces
-
-
-__all__ = ["SUPERVISOR_READ", "SUPERVISOR_WRITE", "SYSTEM_READ", "SYSTEM_WRITE", "LinearMemory", "PageFaultError"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rflags, is_canonical
@@ -41,6 +41,12 @@ class Access:
     fetch: bool = False
     implicit: bool = False
     """A supervisor access that the CPU makes itself (descriptor tables, TSS, interrupt frame): SMAP ignores AC."""
+    bits: int = field(init=False, default=0)
+    """The four above in one number."""
+
+    def __post_init__(self) -> None:
+        """Work out `bits`."""
+        object.__setattr__(self, "bits", self.write | self.user << 1 | self.fetch << 2 | self.implicit << 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Translation:
     writable: bool
     user: bool
     executable: bool
+    path: tuple[tuple[int, int], ...] = ()
+    """(physical address, value) of each entry that led there, from the PML4 down."""
 
 
 class PageFaultError(Exception):
@@ -97,10 +105,13 @@ def walk(memory: Memory, root: int, address: int, access: Access, mode: PagingMo
     table = root & ADDRESS_MASK
     writable = user = True
     executable = True
+    path = []
     for level, shift in ((3, 39), (2, 30), (1, 21), (0, 12)):
         if table + PAGE_SIZE > memory.size:
             raise PageFaultError(address, int(code | PageFault.P | PageFault.RSVD))
-        entry = memory.read_u64(table + ((address >> shift) & 0x1FF) * 8)
+        at = table + ((address >> shift) & 0x1FF) * 8
+        entry = memory.read_u64(at)
+        path.append((at, entry))
         if not entry & Pte.P:
             raise PageFaultError(address, int(code))
         large = bool(entry & Pte.PS) and level in (1, 2)
@@ -117,7 +128,7 @@ def walk(memory: Memory, root: int, address: int, access: Access, mode: PagingMo
         table = entry & ADDRESS_MASK
     if not _permitted(access, mode, writable, user, executable):
         raise PageFaultError(address, int(code | PageFault.P))
-    return Translation(physical, writable, user, executable)
+    return Translation(physical, writable, user, executable, tuple(path))
 
 
 def _permitted(access: Access, mode: PagingMode, writable: bool, user: bool, executable: bool) -> bool:

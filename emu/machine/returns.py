@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from emu.arch import Efer, Rflags, Vector, is_canonical
 from emu.events import Frame, Returned
 from emu.machine.descriptors import CpuFault, Descriptor, mark_accessed, read_descriptor
-from emu.machine.linear import PageFaultError
-from emu.machine.paging import Access
+from emu.machine.linear import SUPERVISOR_READ, USER_READ, PageFaultError
 from emu.machine.registers import CS, DS, ES, FS, GS, R11, RCX, RDX, SS
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def iret(core: Core, size: int) -> bool:
 
 
 def _pop(core: Core, sp: int, size: int) -> Frame:
-    access = Access(user=core.cpu.cpl == 3)
+    access = USER_READ if core.cpu.cpl == 3 else SUPERVISOR_READ
     if not is_canonical(sp):
         raise CpuFault(Vector.SS, 0, f"IRETQ: non-canonical RSP {sp:#x}")
     try:
@@ -135,8 +134,10 @@ def _drop_privileged_segments(core: Core, new_cpl: int) -> None:
 def sysret(core: Core, *, long: bool) -> bool:
     """SYSRET. Intel checks RCX first: #GP(0) at CPL 0; AMD faults at CPL 3, on the fetch."""
     cpu = core.cpu
-    if cpu.cpl or not cpu.state.efer & Efer.SCE:
-        return False  # the engine's #GP(0) or #UD
+    if not cpu.state.efer & Efer.SCE or (core.profile.vendor == "intel" and not cpu.long_mode_code):
+        raise CpuFault(Vector.UD, None, "SYSRET is not enabled here")
+    if cpu.cpl:
+        raise CpuFault(Vector.GP, 0, "SYSRET at CPL 3")
     ip = cpu.register(RCX)
     if not long:
         ip &= _LOW
