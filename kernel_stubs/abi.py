@@ -13,6 +13,7 @@ from typing import Annotated
 
 from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE
 from kernel_stubs.layout import S32, S64, U16, U32, U64, Struct, constants, layout
+from kernel_stubs.signal_abi import TaskSignals
 
 # --- the address space (Documentation/arch/x86/x86_64/mm.rst) -------------------------------------------------------
 TASK_SIZE_MAX = 0x0000_7FFF_FFFF_F000
@@ -425,6 +426,7 @@ class TaskStruct(Struct):
     last_si_addr: U64
     rseq_sig: U32
     pad1: U32
+    signals: TaskSignals
     next_task: U64
     """All tasks (KernelData.task_list)."""
     run_next: U64
@@ -467,6 +469,11 @@ class TaskStruct(Struct):
     fpu: U64
     """Page with the FXSAVE image while the task does not run."""
     ksoftirqd_cpu: U64
+
+
+FXSAVE_SIZE = 512
+TASK_FPU = PAGE_SIZE - FXSAVE_SIZE
+"""Offset in a task_struct's page of where its FPU registers are saved."""
 
 
 @layout()

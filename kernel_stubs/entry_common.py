@@ -8,7 +8,7 @@ from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.rseq import rseq_handle_notify_resume
 from kernel_stubs.sched import schedule
-from kernel_stubs.signal import do_signal
+from kernel_stubs.signal_frame import do_signal
 
 HARDIRQ_OFFSET = 1 << 16
 NMI_OFFSET = 1 << 20
@@ -29,7 +29,7 @@ def exit_to_user_mode_loop(cpu: Cpu, regs: PtRegs) -> Steps:
         if work & Tif.NEED_RESCHED:
             schedule(cpu)
         if work & (Tif.SIGPENDING | Tif.NOTIFY_SIGNAL):
-            do_signal(cpu, regs)
+            yield from do_signal(cpu, regs)
         if work & Tif.NOTIFY_RESUME:
             task.thread_info.flags &= ~Tif.NOTIFY_RESUME
             rseq_handle_notify_resume(cpu)

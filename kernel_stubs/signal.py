@@ -1,147 +1,183 @@
-"""Signals: sending them by force, and what they do on the way to user mode (kernel/signal.c).
-
-There are no handlers yet: every signal takes its default action.
-"""
+"""Signals: sending them, by choice and by force, and taking the next one (kernel/signal.c)."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from kernel_stubs.abi import PtRegs, TaskStruct, Tif
+from kernel_stubs.abi import TaskStruct, Tif
 from kernel_stubs.context import Cpu
-from kernel_stubs.process import do_group_exit
-
-
-class Sig(IntEnum):
-    """Signal numbers (include/uapi/asm-generic/signal.h)."""
-
-    SIGHUP = 1
-    SIGINT = 2
-    SIGQUIT = 3
-    SIGILL = 4
-    SIGTRAP = 5
-    SIGABRT = 6
-    SIGBUS = 7
-    SIGFPE = 8
-    SIGKILL = 9
-    SIGUSR1 = 10
-    SIGSEGV = 11
-    SIGUSR2 = 12
-    SIGPIPE = 13
-    SIGALRM = 14
-    SIGTERM = 15
-    SIGSTKFLT = 16
-    SIGCHLD = 17
-    SIGCONT = 18
-    SIGSTOP = 19
-    SIGTSTP = 20
-    SIGTTIN = 21
-    SIGTTOU = 22
-    SIGURG = 23
-    SIGXCPU = 24
-    SIGXFSZ = 25
-    SIGVTALRM = 26
-    SIGPROF = 27
-    SIGWINCH = 28
-    SIGIO = 29
-    SIGPWR = 30
-    SIGSYS = 31
-
-
-# si_code (include/uapi/asm-generic/siginfo.h)
-SI_KERNEL = 0x80
-ILL_ILLOPN = 2
-FPE_INTDIV = 1
-FPE_FLTUNK = 14
-SEGV_MAPERR = 1
-SEGV_ACCERR = 2
-SEGV_CPERR = 10
-BUS_ADRALN = 1
-BUS_OBJERR = 3
-TRAP_BRKPT = 1
-TRAP_TRACE = 2
-TRAP_HWBKPT = 4
-
-_CODE_NAMES: dict[tuple[int, int], str] = {
-    (Sig.SIGILL, ILL_ILLOPN): "ILL_ILLOPN",
-    (Sig.SIGFPE, FPE_INTDIV): "FPE_INTDIV",
-    (Sig.SIGFPE, FPE_FLTUNK): "FPE_FLTUNK",
-    (Sig.SIGSEGV, SEGV_MAPERR): "SEGV_MAPERR",
-    (Sig.SIGSEGV, SEGV_ACCERR): "SEGV_ACCERR",
-    (Sig.SIGSEGV, SEGV_CPERR): "SEGV_CPERR",
-    (Sig.SIGBUS, BUS_ADRALN): "BUS_ADRALN",
-    (Sig.SIGBUS, BUS_OBJERR): "BUS_OBJERR",
-    (Sig.SIGTRAP, TRAP_BRKPT): "TRAP_BRKPT",
-    (Sig.SIGTRAP, TRAP_TRACE): "TRAP_TRACE",
-    (Sig.SIGTRAP, TRAP_HWBKPT): "TRAP_HWBKPT",
-}
+from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.siginfo import (
+    BUS_ADRALN,
+    BUS_OBJERR,
+    FPE_INTDIV,
+    ILL_ILLOPN,
+    SEGV_ACCERR,
+    SEGV_CPERR,
+    SEGV_MAPERR,
+    SI_KERNEL,
+    SI_USER,
+    TRAP_BRKPT,
+    TRAP_HWBKPT,
+    TRAP_TRACE,
+    Sig,
+    Siginfo,
+    code_name,
+    signal_name,
+)
+from kernel_stubs.signal_abi import SIG_DFL, SIG_IGN, SigQueue
+from kernel_stubs.signal_state import (
+    action_of,
+    bit,
+    copy_signals,
+    enqueue,
+    exec_signals,
+    flush,
+    is_realtime,
+    pending_signals,
+    release_signals,
+    signal_of,
+    take_first,
+)
 
 IGNORED_BY_DEFAULT = frozenset({Sig.SIGCHLD, Sig.SIGCONT, Sig.SIGURG, Sig.SIGWINCH})
 STOPPING_BY_DEFAULT = frozenset({Sig.SIGSTOP, Sig.SIGTSTP, Sig.SIGTTIN, Sig.SIGTTOU})
-SYNCHRONOUS = (Sig.SIGSEGV, Sig.SIGBUS, Sig.SIGILL, Sig.SIGTRAP, Sig.SIGFPE, Sig.SIGSYS)
+UNBLOCKABLE = bit(Sig.SIGKILL) | bit(Sig.SIGSTOP)
+SYNCHRONOUS = sum(map(bit, (Sig.SIGILL, Sig.SIGTRAP, Sig.SIGBUS, Sig.SIGFPE, Sig.SIGSEGV, Sig.SIGSYS)))
 """Delivered before all others, for they belong to the instruction at RIP."""
+_STOP_SET = sum(map(bit, STOPPING_BY_DEFAULT))
 
 
-def signal_name(number: int) -> str:
-    """SIGSEGV, or SIGRTMIN+n."""
-    return Sig(number).name if number in Sig._value2member_map_ else f"SIGRTMIN+{number - 32}"
-
-
-def code_name(signal: int, code: int) -> str:
-    """Name of a si_code."""
-    if code == SI_KERNEL:
-        return "SI_KERNEL"
-    return _CODE_NAMES.get((signal, code), str(code))
-
-
-def _bit(signal: int) -> int:
-    return 1 << (signal - 1)
-
-
-def recalc_sigpending(task: TaskStruct) -> None:
+def recalc_sigpending(cpu: Cpu, task: TaskStruct) -> None:
     """TIF_SIGPENDING says whether a signal waits that is not blocked."""
-    if task.pending & ~task.blocked:
+    if pending_signals(cpu.kernel, task) & ~task.blocked:
         task.thread_info.flags |= Tif.SIGPENDING
     else:
         task.thread_info.flags &= ~Tif.SIGPENDING
 
 
-def send_signal(task: TaskStruct, signal: int) -> None:
-    """A signal arrives at a task; it is dealt with on its way to user mode."""
-    task.pending |= _bit(signal)
-    recalc_sigpending(task)
+def signal_pending(task: TaskStruct) -> bool:
+    """Whether a system call that waits has to give up."""
+    return bool(task.thread_info.flags & (Tif.SIGPENDING | Tif.NOTIFY_SIGNAL))
 
 
-def force_sig(cpu: Cpu, signal: int, code: int, address: int) -> None:
-    """A signal that the current task brought about itself; blocking it does not help."""
-    task = cpu.current
-    task.blocked &= ~_bit(signal)
-    task.last_signal, task.last_si_code, task.last_si_addr = int(signal), code, address
-    send_signal(task, signal)
-    cpu.note(f"{signal_name(signal)} ({code_name(signal, code)}, address {address:#x}) sent to pid {task.pid}")
+def set_current_blocked(cpu: Cpu, mask: int) -> None:
+    """A new signal mask for the current task."""
+    cpu.current.blocked = mask & ~UNBLOCKABLE & 0xFFFF_FFFF_FFFF_FFFF
+    recalc_sigpending(cpu, cpu.current)
 
 
-def dequeue_signal(task: TaskStruct) -> int:
-    """Take the next signal that is not blocked; 0 for none."""
-    ready = task.pending & ~task.blocked
-    if not ready:
-        return 0
-    first = next((int(s) for s in SYNCHRONOUS if ready & _bit(s)), (ready & -ready).bit_length())
-    if ready & _bit(Sig.SIGKILL):
-        first = int(Sig.SIGKILL)
-    task.pending &= ~_bit(first)
-    return first
+def sig_ignored(cpu: Cpu, task: TaskStruct, signal: int) -> bool:
+    """Whether nothing would come of the signal."""
+    handler = action_of(cpu.kernel, task, signal).handler
+    return handler == SIG_IGN or (handler == SIG_DFL and signal in IGNORED_BY_DEFAULT)
 
 
-def do_signal(cpu: Cpu, regs: PtRegs) -> None:
-    """Deal with the pending signals of the current task, which is about to go to the user mode of `regs`."""
-    task = cpu.current
-    while not task.exit_state and (signal := dequeue_signal(task)):
-        if signal in IGNORED_BY_DEFAULT:
-            continue
-        if signal in STOPPING_BY_DEFAULT:
-            cpu.note(f"{signal_name(signal)} ignored: nobody could continue the process")
-            continue
-        do_group_exit(cpu, signal)
-    task.thread_info.flags &= ~Tif.NOTIFY_SIGNAL
-    recalc_sigpending(task)
+def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: bool = True) -> None:
+    """A signal arrives at a task, or at its process; it is dealt with on the way to user mode.
+
+    `info` may be a number: SI_USER from nobody. EAGAIN if a real-time signal finds the queue full.
+    """
+    if not isinstance(info, Siginfo):
+        info = Siginfo(int(info))
+    signal = info.signo
+    if signal == Sig.SIGCONT:
+        flush(cpu, task, _STOP_SET)
+    elif signal in STOPPING_BY_DEFAULT:
+        flush(cpu, task, bit(Sig.SIGCONT))
+    if not task.blocked & bit(signal) and sig_ignored(cpu, task, signal):
+        return
+    if process:
+        shared = signal_of(cpu.kernel, task)
+        shared.pending = _add(shared.pending, shared.queue, info)
+    else:
+        task.pending = _add(task.pending, task.signals.queue, info)
+    signal_wake_up(cpu, task, signal)
+
+
+def _add(pending: int, queue: SigQueue, info: Siginfo) -> int:
+    """The set of pending signals with one more; the classical ones are remembered once."""
+    realtime = is_realtime(info.signo)
+    if not realtime and pending & bit(info.signo):
+        return pending
+    if not enqueue(queue, info) and realtime and info.code != SI_USER:
+        raise SyscallError(Errno.EAGAIN)
+    return pending | bit(info.signo)
+
+
+def signal_wake_up(cpu: Cpu, task: TaskStruct, signal: int) -> None:
+    """Have the task look at its signals."""
+    if signal == Sig.SIGKILL or not task.blocked & bit(signal):
+        task.thread_info.flags |= Tif.SIGPENDING
+
+
+def force_sig_info(cpu: Cpu, info: Siginfo) -> None:
+    """A signal that the current task brought about itself: one that blocks or ignores it gets the default action."""
+    task, signal = cpu.current, info.signo
+    blocked = task.blocked & bit(signal)
+    if blocked or action_of(cpu.kernel, task, signal).handler == SIG_IGN:
+        action_of(cpu.kernel, task, signal).handler = SIG_DFL
+    task.blocked &= ~bit(signal)
+    task.pending = _add(task.pending, task.signals.queue, info)
+    recalc_sigpending(cpu, task)
+    task.last_signal, task.last_si_code, task.last_si_addr = signal, info.code, info.address
+    text = f"{signal_name(signal)} ({code_name(signal, info.code)}, address {info.address:#x})"
+    cpu.note(f"{text} sent to pid {task.pid}")
+
+
+def force_sig(cpu: Cpu, signal: int, code: int = SI_KERNEL, address: int = 0) -> None:
+    """force_sig_fault."""
+    force_sig_info(cpu, Siginfo.fault(int(signal), code, address))
+
+
+def force_sigsegv(cpu: Cpu, signal: int) -> None:
+    """The frame of a handler could not be made. If it was SIGSEGV's own, there is no way on."""
+    if signal == Sig.SIGSEGV:
+        action_of(cpu.kernel, cpu.current, signal).handler = SIG_DFL
+    force_sig(cpu, Sig.SIGSEGV)
+
+
+def next_signal(pending: int, blocked: int) -> int:
+    """The signal to take first; 0 for none."""
+    ready = pending & ~blocked
+    if ready & bit(Sig.SIGKILL):
+        return int(Sig.SIGKILL)
+    if ready & SYNCHRONOUS:
+        ready &= SYNCHRONOUS
+    return (ready & -ready).bit_length()
+
+
+def dequeue_signal(cpu: Cpu, task: TaskStruct, blocked: int) -> Siginfo | None:
+    """Take the next signal that is not in `blocked`: the task's own before its process's."""
+    taken = None
+    if signal := next_signal(task.pending, blocked):
+        taken, more = take_first(task.signals.queue, signal)
+        if not more:
+            task.pending &= ~bit(signal)
+    elif task.signals.signal:
+        shared = signal_of(cpu.kernel, task)
+        if signal := next_signal(shared.pending, blocked):
+            taken, more = take_first(shared.queue, signal)
+            if not more:
+                shared.pending &= ~bit(signal)
+    recalc_sigpending(cpu, task)
+    return taken
+
+
+def restore_saved_sigmask(cpu: Cpu) -> None:
+    """No handler ran for the call that had changed the mask (rt_sigsuspend): back to what it was."""
+    signals = cpu.current.signals
+    if signals.restore_sigmask:
+        signals.restore_sigmask = 0
+        set_current_blocked(cpu, signals.saved_sigmask)
+
+
+def sigmask_to_save(task: TaskStruct) -> int:
+    """The mask that a handler's frame is to restore."""
+    return task.signals.saved_sigmask if task.signals.restore_sigmask else task.blocked
+
+
+__all__ = [
+    "BUS_ADRALN", "BUS_OBJERR", "FPE_INTDIV", "ILL_ILLOPN", "SEGV_ACCERR", "SEGV_CPERR", "SEGV_MAPERR", "SI_KERNEL",
+    "TRAP_BRKPT", "TRAP_HWBKPT", "TRAP_TRACE", "Sig", "Siginfo", "code_name", "copy_signals", "dequeue_signal",
+    "exec_signals", "force_sig", "force_sig_info", "force_sigsegv", "recalc_sigpending", "release_signals",
+    "send_signal", "signal_name", "signal_pending",
+]  # fmt: skip

@@ -8,10 +8,10 @@ from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit
 from kernel_stubs.extable import fixup_exception
+from kernel_stubs.fpu import exception_code, save_user_fpu, saved_fpu
 from kernel_stubs.signal import (
     BUS_ADRALN,
     BUS_OBJERR,
-    FPE_FLTUNK,
     FPE_INTDIV,
     ILL_ILLOPN,
     SEGV_CPERR,
@@ -118,10 +118,27 @@ def exc_spurious_interrupt_bug(cpu: Cpu, regs: PtRegs) -> Steps:
     return None
 
 
+def math_error(cpu: Cpu, regs: PtRegs, vector: int, text: str) -> Steps:
+    """#MF and #XF: the FPU says which exception it was. If none is left, the instruction is tried again."""
+    if not regs.user_mode:
+        if fixup_exception(cpu, regs):
+            return None
+        raise die(cpu, regs, text, 0)
+    yield from cond_local_irq_enable(regs)
+    task = cpu.current
+    task.trap_nr, task.error_code = vector, 0
+    yield from save_user_fpu(cpu)
+    code = exception_code(saved_fpu(cpu), simd=vector == Vector.XF)
+    if code:
+        force_sig(cpu, Sig.SIGFPE, code, regs.ip)
+    yield from irqentry_exit(cpu, regs)
+    return None
+
+
 @c_function
 def exc_coprocessor_error(cpu: Cpu, regs: PtRegs) -> Steps:
     """#MF, vector 16."""
-    return (yield from do_trap(cpu, regs, Vector.MF, Sig.SIGFPE, "fpu exception", 0, FPE_FLTUNK, regs.ip))
+    return (yield from math_error(cpu, regs, Vector.MF, "fpu exception"))
 
 
 @c_function
@@ -133,7 +150,7 @@ def exc_alignment_check(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
 @c_function
 def exc_simd_coprocessor_error(cpu: Cpu, regs: PtRegs) -> Steps:
     """#XF, vector 19."""
-    return (yield from do_trap(cpu, regs, Vector.XF, Sig.SIGFPE, "simd exception", 0, FPE_FLTUNK, regs.ip))
+    return (yield from math_error(cpu, regs, Vector.XF, "simd exception"))
 
 
 @c_function

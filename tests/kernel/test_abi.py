@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from emu.arch import PAGE_SIZE
 from kernel_stubs import abi
 from kernel_stubs.abi import CpuEntryArea, IrqTable, MmStruct, PerCpu, PtRegs, SyscallCounts, TaskStruct, Tss, VmArea
+from kernel_stubs.signal_abi import KernelSiginfo, KSigAction, SighandStruct, SignalStruct
 from kernel_stubs.syscalls.paths import Stat
 
 
@@ -16,6 +17,7 @@ def test_layouts_that_are_not_ours_to_choose():
     assert [PtRegs.offset(name) for name in ("r15", "di", "orig_ax", "ip", "ss")] == [0, 112, 120, 128, 160]
     assert Tss.SIZE == 104
     assert [Tss.offset(name) for name in ("sp0", "ist", "io_bitmap_base")] == [4, 36, 102]
+    assert (KSigAction.SIZE, KernelSiginfo.SIZE) == (32, 48)
     assert Stat.SIZE == 144
     assert Stat.offset("st_mode") == 24
 
@@ -23,7 +25,9 @@ def test_layouts_that_are_not_ours_to_choose():
 def test_pages_hold_what_they_must():
     assert PerCpu.offset("this_cpu_off") == PAGE_SIZE
     assert CpuEntryArea.SIZE % PAGE_SIZE == 0
-    assert TaskStruct.SIZE <= PAGE_SIZE
+    assert TaskStruct.SIZE <= abi.TASK_FPU
+    assert SighandStruct.SIZE <= PAGE_SIZE
+    assert SignalStruct.SIZE <= PAGE_SIZE
     assert ctypes.sizeof(MmStruct) + abi.MAX_AREAS * ctypes.sizeof(VmArea) <= PAGE_SIZE
     assert SyscallCounts.SIZE == PAGE_SIZE
     assert IrqTable.SIZE == PAGE_SIZE

@@ -9,9 +9,11 @@ from emu.arch import Vector
 from emu.machine.core import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RDI
-from kernel_stubs.signal import (
+from kernel_stubs.siginfo import (
     BUS_ADRALN,
     BUS_OBJERR,
+    FPE_FLTDIV,
+    FPE_FLTINV,
     FPE_INTDIV,
     ILL_ILLOPN,
     SEGV_ACCERR,
@@ -43,6 +45,9 @@ CASES = {
         Vector.PF,
     ),
     "jump to null": ("xorl %eax, %eax\nbad: jmp *%rax", Sig.SIGSEGV, SEGV_MAPERR, 0, Vector.PF),
+    "x87 division": (
+        "pushq $0x37b\nfldcw (%rsp)\nfld1\nfldz\nfdivrp\nbad: fwait", Sig.SIGFPE, FPE_FLTDIV, AT_FAULT, Vector.MF,
+    ),
     "single step": ("pushfq\norl $0x100, (%rsp)\npopfq\nnop\nbad: nop", Sig.SIGTRAP, TRAP_TRACE, AT_FAULT, Vector.DB),
     "icebp": (".byte 0xf1\nbad: nop", Sig.SIGTRAP, TRAP_BRKPT, AT_FAULT, Vector.DB),
 }  # fmt: skip
@@ -79,8 +84,6 @@ INJECTED = {
     Vector.OLD_MF: (Sig.SIGFPE, SI_KERNEL),
     Vector.TS: (Sig.SIGSEGV, SI_KERNEL),
     Vector.NP: (Sig.SIGBUS, SI_KERNEL),
-    Vector.MF: (Sig.SIGFPE, None),
-    Vector.XF: (Sig.SIGFPE, None),
     Vector.VE: (Sig.SIGSEGV, SI_KERNEL),
     Vector.AC: (Sig.SIGBUS, BUS_ADRALN),  # the engine checks no alignment
     Vector.CP: (Sig.SIGSEGV, SEGV_CPERR),
@@ -94,10 +97,20 @@ def test_exceptions_that_user_code_cannot_raise_here(vector):
     it = in_user()
     it.core.raise_exception(vector)
     assert it.run().text == f"killed by {signal.name}"
-    assert code is None or it.cpu.current.last_si_code == code
+    assert it.cpu.current.last_si_code == code
 
 
-@pytest.mark.parametrize("vector", [Vector.SPURIOUS, Vector.MC])
+@pytest.mark.parametrize(
+    ("vector", "mxcsr", "code"), [(Vector.XF, 0x1D84, FPE_FLTDIV), (Vector.XF, 0x1F01, FPE_FLTINV)]
+)
+def test_the_fpu_says_which_exception_it_was(vector, mxcsr, code):
+    it = in_user(f"_start: pushq ${mxcsr}\nldmxcsr (%rsp)\nwait: jmp wait").to("wait")
+    it.core.raise_exception(vector)
+    assert it.run().text == "killed by SIGFPE"
+    assert it.cpu.current.last_si_code == code
+
+
+@pytest.mark.parametrize("vector", [Vector.SPURIOUS, Vector.MC, Vector.MF, Vector.XF])
 def test_harmless_ones_go_back(vector):
     it = in_user("_start: movl $60, %eax\nmovl $7, %edi\nsyscall")
     if vector == Vector.MC:
