@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SWEXC})
 _DR7_GD = 1 << 13
+_STACK_ALIGNMENT = 16
 _CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
 
 
@@ -105,7 +106,7 @@ def _through_idt(core: Core, event: Interruption) -> None:
     words = [frame.ip, frame.cs, frame.flags, frame.sp, frame.ss]
     if event.error_code is not None:
         words.insert(0, event.error_code)
-    top = (stack & ~0xF) - 8 * len(words)
+    top = (stack & -_STACK_ALIGNMENT) - 8 * len(words)
     try:
         linear.write(top, struct.pack(f"<{len(words)}Q", *words), SUPERVISOR_WRITE)
     except PageFaultError as fault:

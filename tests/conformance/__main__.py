@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 from rich.console import Console
 from rich.table import Table
 
 from conformance import corpus, oracles, records
 from conformance.cases import GROUPS
-from conformance.judge import differing
+from conformance.judge import FieldRuling, differing
 
 
 def record(group: str) -> None:
@@ -28,6 +29,10 @@ def record(group: str) -> None:
     records.save(group, provenance, found)
 
 
+def _other(oracle: str) -> str:
+    return "qemu" if oracle == "bochs" else "bochs"
+
+
 def main(arguments: list[str]) -> int:
     offline = "--offline" in arguments
     groups = [name for name in arguments if not name.startswith("-")] or list(GROUPS)
@@ -38,11 +43,13 @@ def main(arguments: list[str]) -> int:
         return 2
     table = Table("group", "cases", "equal to Bochs", "equal to QEMU", "adjudicated", "ours wrong", "of these listed")
     totals = [0] * 6
-    failures = []
+    failures: list[str] = []
+    everything: list[corpus.Result] = []
     for group in groups:
         if not offline:
             record(group)
         found = corpus.results(group)
+        everything += found
         wrong = [r for r in found if r.wrong]
         row = [
             len(found),
@@ -55,6 +62,14 @@ def main(arguments: list[str]) -> int:
         totals = [a + b for a, b in zip(totals, row, strict=True)]
         table.add_row(group, *map(str, row))
         failures += [r.explain() for r in found if (r.wrong and not r.known) or r.verdict.open]
+    ruled = Counter(ruling for r in everything for ruling in r.verdict.rulings)
+    reasons = Table("cases", "wrong", "section", "ruling")
+    for ruling, count in ruled.most_common():
+        wrong_one = (
+            ruling.wrong if isinstance(ruling, FieldRuling) else "both" if ruling.change else _other(ruling.right)
+        )
+        reasons.add_row(str(count), wrong_one, ruling.section, ruling.why)
+    console.print(reasons)
     table.add_section()
     table.add_row("all", *map(str, totals))
     for text in failures:

@@ -31,8 +31,9 @@ COMPARED = (
 )  # fmt: skip
 """Fields reported when they differ after the case."""
 
-INPUTS = ("rip", "gdt_limit", "gdt_base", "idt_limit", "idt_base", "patches", "patch_list")
-"""Fields that are only loaded. A limit is kept shifted by 48 bits, so that LGDT finds limit and base side by side."""
+INPUTS = ("rip", "gdt_limit", "gdt_base", "idt_limit", "idt_base", "handler", "apic", "patches", "patch_list")
+"""Fields that are only loaded. handler: where layout.HANDLER jumps to. apic: not 0 if the case uses the local APIC. A
+limit is kept shifted by 48 bits, so that LGDT finds limit and base side by side."""
 
 FIELDS = (*COMPARED, *INPUTS)
 CASE_SIZE = 8 * len(FIELDS)
@@ -72,6 +73,8 @@ DEFAULTS: dict[str, int] = {
     "gdt_base": layout.kernel(layout.GDT),
     "idt_limit": 0xFFF,
     "idt_base": layout.kernel(layout.IDT),
+    "handler": 0,
+    "apic": 0,
 }
 
 USER_DEFAULTS: dict[str, int] = {

@@ -86,6 +86,12 @@ next_case:
 # What memory holds before the case.
     leaq    memory_before(%rip), %rdi
     call    gather
+    movq    F_HANDLER(%r15), %rax
+    movq    %rax, handler(%rip)
+    cmpl    $0, F_APIC(%r15)
+    je      4f
+    movl    $0x1ff, APIC_PAGE + 0xf0
+4:
     movq    F_DR0(%r15), %rax
     movq    %rax, %dr0
     movq    F_DR1(%r15), %rax
@@ -157,6 +163,8 @@ caught:
     movq    %rax, after+F_CS(%rip)
     movw    %ss, %ax
     movq    %rax, after+F_SS(%rip)
+    cmpl    $0, draining(%rip)
+    jne     drained
     movw    %ds, %ax
     movq    %rax, after+F_DS(%rip)
     movw    %es, %ax
@@ -269,7 +277,35 @@ caught:
     leaq    memory_after(%rip), %rbp
     movl    $MEMORY_WORDS, %r13d
     call    put_differences
+    cmpl    $0, F_APIC(%r15)
+    je      next_case
+
+# Interrupts and NMIs that the case left behind come in now and are dropped.
+    movl    $1, draining(%rip)
+    movl    $8, %ecx
+10: movl    $0, APIC_PAGE + 0xb0
+    decl    %ecx
+    jnz     10b
+    movq    %rsp, %rax
+    pushq   $KERNEL_DS
+    pushq   %rax
+    pushq   $2
+    pushq   $KERNEL_CS
+    leaq    11f(%rip), %rax
+    pushq   %rax
+    iretq
+11: sti
+    movl    $64, %ecx
+12: decl    %ecx
+    jnz     12b
+    cli
+    movl    $0, draining(%rip)
     jmp     next_case
+drained:
+    movl    $0, APIC_PAGE + 0xb0
+    movq    after+F_RSP(%rip), %rsp
+    movq    after+F_RAX(%rip), %rax
+    iretq
 
 power_off:
     movb    $'.', %al
@@ -395,3 +431,7 @@ this_case:
     .quad   0
 vector:
     .quad   0
+handler:
+    .quad   0
+draining:
+    .long   0, 0

@@ -39,6 +39,7 @@ def _stubs() -> str:
     lines = [f".org {layout.STUBS - layout.IMAGE:#x}"]
     for vector in range(0x104):
         lines.append(f".balign 16\nmovw ${vector:#x}, vector(%rip)\njmp caught")
+    lines.append(".balign 16\njmp *handler(%rip)")
     return "\n".join(lines) + "\n"
 
 
@@ -108,6 +109,7 @@ def build(cases: Sequence[Case]) -> TestImage:
         "TSS_SELECTOR": layout.TSS_SELECTOR, "KERNEL_CS": layout.KERNEL_CS, "KERNEL_DS": layout.KERNEL_DS,
         "CASE_SIZE": fields.CASE_SIZE, "COMPARED": len(fields.COMPARED), "MEMORY_WORDS": fields.MEMORY_WORDS,
         "DEFAULT_CR0": fields.DEFAULT_CR0, "DEFAULT_CR4": fields.DEFAULT_CR4, "DEFAULT_EFER": fields.DEFAULT_EFER,
+        "APIC_PAGE": kernel(layout.APIC), "ICR": kernel(layout.APIC) + 0x300,
         "KDATA": kernel(layout.KDATA), "UDATA": layout.user(layout.UDATA), "UEXTRA": layout.user(layout.UEXTRA),
         "KEXTRA": kernel(layout.KEXTRA), "USTACK": layout.user(layout.USTACK),
         **{f"F_{name.upper()}": fields.offset(name) for name in fields.FIELDS},

@@ -40,7 +40,7 @@ class FieldRuling:
     applies: Callable[[Disagreement], bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CaseRuling:
     """The right answer of certain cases (patterns): one oracle's, with `change` applied (None removes a field)."""
 
@@ -56,7 +56,7 @@ class Verdict:
     """The right answer, the rulings that led to it, and the fields that nobody has ruled about."""
 
     expected: Answer
-    rulings: tuple[str, ...]
+    rulings: tuple[FieldRuling | CaseRuling, ...]
     open: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def judge(
                     expected.pop(name, None)
                 else:
                     expected[name] = value
-            return Verdict(expected, (ruling.why,), ())
+            return Verdict(expected, (ruling,), ())
     expected = dict(bochs)
     used, unsettled = [], []
     for name in differing(bochs, qemu):
@@ -91,7 +91,7 @@ def judge(
         if found is None:
             unsettled.append(name)
             continue
-        used.append(found.name)
+        used.append(found)
         if found.wrong == "bochs":
             if name in qemu:
                 expected[name] = qemu[name]

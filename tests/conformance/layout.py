@@ -14,6 +14,8 @@ IMAGE = 0x1_0000
 STUBS = 0x1_1000
 """Entry of vector n at STUBS + 16 * n; the system-call entries follow."""
 LSTAR, CSTAR, SYSENTER = (STUBS + 0x1000 + 16 * n for n in range(3))
+HANDLER = STUBS + 0x1040
+"""Jumps to the case's own handler."""
 WORK = 0x1_2800
 """The harness's variables."""
 GDT, IDT, TSS, LDT = 0x1_4000, 0x1_5000, 0x1_6000, 0x1_6800

@@ -13,7 +13,7 @@ Vendor = Literal["intel", "amd"]
 Value = int | str
 """A number, or an assembler expression; `@name` in it is a label of the case's code (its kernel address)."""
 
-SETTABLE = frozenset(COMPARED) | {"rip", "gdt_limit", "gdt_base", "idt_limit", "idt_base"}
+SETTABLE = frozenset(COMPARED) | {"rip", "gdt_limit", "gdt_base", "idt_limit", "idt_base", "handler", "apic"}
 
 
 @dataclass(frozen=True)

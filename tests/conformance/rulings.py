@@ -204,6 +204,10 @@ CASE_RULINGS: tuple[CaseRuling, ...] = (
           "debug/tf_syscall_*", "debug/tf_after_nop_syscall/*", "syscall/syscall_tf_masked/*"),
     _qemu("SDM 2 SYSRET; SDM 3B 17.3.1.4", "TF loaded by SYSRET traps before the next instruction, and only that TF.",
           "syscall/sysret?_flags_tf/*", "debug/tf_sysretq/*", "debug/tf_before_sysretq/*"),
+    _qemu("SDM 3A 6.9 (table 6-2)", "Traps of the previous instruction, then interrupts, then instruction breakpoints.",
+          "interrupts/sysretq_sets_if_and_tf/*", "interrupts/breakpoint_after_interrupt/*"),
+    _qemu("SDM 2 STI", "Behind STI, MOV SS need not inhibit interrupts again; a REP instruction is one instruction.",
+          "interrupts/sti_mov_ss/*", "interrupts/sti_then_rep/*"),
     _qemu("APM 3 SYSRET", "AMD loads the non-canonical RIP and faults at CPL 3.", "syscall/sysretq_non_canonical*/amd"),
     _qemu("APM 3 SYSENTER, SYSEXIT", "#UD in long mode.", "syscall/sysenter*/amd", "syscall/sysexit*/amd"),
     _qemu("SDM 3B 17.2.3", "B0-B3 of breakpoints that are not enabled may stay clear.",
@@ -219,7 +223,8 @@ CASE_RULINGS: tuple[CaseRuling, ...] = (
                "General detect, which QEMU ignores, is a fault and no instruction breakpoint: RF is pushed as 1.",
                {"frame.rflags": "0x10002"}),
     _bochs("SDM 2 STI; SDM 3B 17.3.1.4", "STI and PAUSE are stepped like any other instruction.",
-           "debug/tf*sti*", "debug/tf*pause*"),
+           "debug/tf*sti*", "debug/tf*pause*", "interrupts/tf_before_interrupt/*"),
+    _bochs("SDM 3A 6.7.1", "IRET unblocks NMIs even if it faults.", "interrupts/nmi_unblocked_by_*"),
     _bochs("SDM 3B 17.2.5", "The address is aligned to the length; every match of one instruction is in one #DB.",
            "debug/watch_misaligned_address/*", "debug/watch_and_tf/*", "debug/watch_two/*"),
     _bochs("SDM 3B 17.3.1.2", "A data breakpoint on the frame traps when the event is delivered; QEMU shuts down.",
@@ -252,6 +257,10 @@ CASE_RULINGS: tuple[CaseRuling, ...] = (
     _bochs("SDM 2 SYSCALL", "#UD outside 64-bit mode on Intel.", "syscall/syscall_compatibility*/intel"),
     _bochs("SDM 2 SYSENTER, SYSEXIT", "IA32_SYSENTER_CS[15:2] = 0 is #GP(0); so are non-canonical addresses; the "
            "32-bit form truncates.", "syscall/sysenter_cs_1/intel", "syscall/sysexit*/intel"),
+    _bochs("SDM 2 SYSRET", "#UD outside 64-bit mode on Intel.", "compat/sysretl_*/intel"),
+    _bochs("SDM 3A 5.3-5.5", "Outside 64-bit mode limits, types and null selectors are checked.",
+           "compat/*_limit*", "compat/null_data_segment/*", "compat/read_only_segment/*"),
+    _bochs("SDM 2 RDMSR", "An unknown MSR is #GP(0).", "compat/rdmsr_kernel/*"),
     _bochs("SDM 2 SYSRET", "Intel checks RCX at CPL 0.", "syscall/sysretq_non_canonical*/intel"),
     _bochs("SDM 2 SYSRET", "RF and VM are not loaded.", "syscall/sysret?_flags_vm/*"),
     _bochs("APM 2 6.1.1", "The upper half of SFMASK and TSC_AUX reads as zero.",
@@ -264,6 +273,7 @@ CASE_RULINGS: tuple[CaseRuling, ...] = (
 _ALIGNMENT = "the engine checks no alignment under RFLAGS.AC"
 _CLFLUSH = "the engine's CLFLUSH touches nothing"
 _CR3 = "MOV to CR3 is left to the engine, which checks nothing: a stop at each would slow every entry"
+_LIMITS = "the engine checks no limits, types and null selectors of data segments"
 _LOCK = "the engine ignores LOCK where it cannot stand"
 _BRANCH = "the engine reports the fault at the target and does not know where it came from"
 
@@ -279,6 +289,10 @@ KNOWN_WRONG: dict[str, str] = {
     "faults/ret_non_canonical*": _BRANCH,
     "paging/clflush_absent/*": _CLFLUSH,
     "paging/clflush_supervisor_in_low_half/*": _CLFLUSH,
+    "compat/data_limit*": _LIMITS,
+    "compat/stack_limit/*": _LIMITS,
+    "compat/null_data_segment/*": _LIMITS,
+    "compat/read_only_segment/*": _LIMITS,
     "segments/swapgs_lock*": _LOCK,
     "msr/*_lock/*": _LOCK,
     "syscall/syscall_with_lock/*": _LOCK,

@@ -6,7 +6,10 @@ import pytest
 
 from conformance import corpus
 from conformance.cases import GROUPS
-from emu.machine import delivery
+from emu.events import EventType
+from emu.machine import delivery, msr, returns
+from emu.machine.core import Core
+from emu.machine.debug_unit import DebugUnit
 
 results = cache(corpus.results)
 
@@ -34,12 +37,54 @@ def test_there_are_at_least_300_cases():
     assert sum(len(case.cpu) for cases in GROUPS.values() for case in cases) >= 300
 
 
-def test_the_corpus_notices_a_machine_that_skips_the_dpl_check(monkeypatch):
+def _no_dpl_check(monkeypatch):
     check = delivery._gate
+    monkeypatch.setattr(
+        delivery,
+        "_gate",
+        lambda core, event: check(core, delivery.Interruption(event.vector, EventType.EXTINT, event.ip)),
+    )
 
-    def lenient(core, event):
-        return check(core, delivery.Interruption(event.vector, delivery.EventType.EXTINT, event.ip))
 
-    monkeypatch.setattr(delivery, "_gate", lenient)
-    wrong = [result.name for result in corpus.results("faults") if result.wrong]
-    assert "faults/int3_user/intel" in wrong
+MUTANTS = {
+    "no DPL check of gates": (_no_dpl_check, "faults", "faults/int3_user/intel"),
+    "RF never saved": (
+        lambda patch: patch.setattr(delivery, "_saved_rf", lambda _event: 0),
+        "faults",
+        "faults/ud2_kernel/intel",
+    ),
+    "MSR values not checked": (
+        lambda patch: patch.setattr(msr, "check_write", lambda *_: None),
+        "msr",
+        "msr/lstar_hole/intel",
+    ),
+    "IRETQ does not look at SS": (
+        lambda patch: patch.setattr(returns, "_check_stack_segment", lambda *_, **__: None),
+        "iret",
+        "iret/ss_code/intel",
+    ),
+    "data breakpoints lost": (
+        lambda patch: patch.setattr(DebugUnit, "_hits", lambda _unit: 0),
+        "debug",
+        "debug/watch_user/intel",
+    ),
+    "frames not aligned": (
+        lambda patch: patch.setattr(delivery, "_STACK_ALIGNMENT", 1),
+        "stacks",
+        "stacks/odd_8_ist_0_ud_kernel/intel",
+    ),
+    "NMIs not blocked": (
+        lambda patch: patch.setattr(
+            Core, "nmi_blocked", property(lambda _core: False, lambda _core, _value: None), raising=False
+        ),
+        "interrupts",
+        "interrupts/nmi_blocked_in_handler/intel",
+    ),
+}
+
+
+@pytest.mark.parametrize(("breakage", "group", "case"), MUTANTS.values(), ids=MUTANTS)
+def test_the_corpus_notices_a_broken_machine(monkeypatch, breakage, group, case):
+    breakage(monkeypatch)
+    wrong = {result.name for result in corpus.results(group) if result.wrong}
+    assert case in wrong
