@@ -13,7 +13,7 @@ from rich.table import Table
 
 from conformance import corpus, oracles, records
 from conformance.cases import GROUPS
-from conformance.judge import FieldRuling, differing
+from conformance.judge import CaseRuling, FieldRuling, differing
 
 
 def record(group: str) -> None:
@@ -29,8 +29,12 @@ def record(group: str) -> None:
     records.save(group, provenance, found)
 
 
-def _other(oracle: str) -> str:
-    return "qemu" if oracle == "bochs" else "bochs"
+def _who_is_wrong(ruling: FieldRuling | CaseRuling) -> str:
+    if isinstance(ruling, FieldRuling):
+        return ruling.wrong
+    if ruling.change:
+        return "both"
+    return "qemu" if ruling.right == "bochs" else "bochs"
 
 
 def main(arguments: list[str]) -> int:
@@ -65,10 +69,7 @@ def main(arguments: list[str]) -> int:
     ruled = Counter(ruling for r in everything for ruling in r.verdict.rulings)
     reasons = Table("cases", "wrong", "section", "ruling")
     for ruling, count in ruled.most_common():
-        wrong_one = (
-            ruling.wrong if isinstance(ruling, FieldRuling) else "both" if ruling.change else _other(ruling.right)
-        )
-        reasons.add_row(str(count), wrong_one, ruling.section, ruling.why)
+        reasons.add_row(str(count), _who_is_wrong(ruling), ruling.section, ruling.why)
     console.print(reasons)
     table.add_section()
     table.add_row("all", *map(str, totals))
