@@ -20,9 +20,9 @@ from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.device import Device
-from emu.machine.linear import LinearMemory, PageFaultError
+from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
 from emu.machine.memory import Memory
-from emu.machine.paging import Access
+from emu.machine.paging import PageFaultError
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
 from emu.machine.registers import CS, DS, ES, FS, GS, RDI, SS
@@ -395,7 +395,7 @@ class Core:
         kind = stop.kind
         if kind is StopKind.BREAK:
             return self._at_stop(stop.ip)
-        if kind is StopKind.COUNT:
+        if kind is StopKind.COUNT or kind is StopKind.MMIO:
             if steps:
                 self.debug.executed()
             return None
@@ -403,11 +403,8 @@ class Core:
             self._fault(stop)
         elif kind is StopKind.HALT:
             self.halted = True
-        elif kind is StopKind.MMIO:
-            for address, size, value in self.cpu.mmio_writes:
-                self._device_at(address).write(self, address, size, value)
         elif kind is StopKind.BUS:
-            return End(EndKind.CRASHED, stop.ip, f"physical memory outside RAM touched at {stop.ip:#x}")
+            self._no_memory(stop)
         else:
             self._complete(stop)
         return None
@@ -438,7 +435,15 @@ class Core:
         if self._recorder is not None:
             self._recorder.flush(self.clock, stop.retired)
         self.clock += stop.retired
+        if self.cpu.mmio_writes:
+            writes = tuple(self.cpu.mmio_writes)
+            self.cpu.mmio_writes.clear()
+            for address, size, value in writes:
+                self._device_at(address).write(self, address, size, value)
         return stop
+
+    def _no_memory(self, stop: Stop) -> None:
+        self.crash(f"physical memory outside RAM touched at {stop.ip:#x}")
 
     def record(self, recorder: Recorder | None) -> None:
         """Emit Executed events from now on (None: no more)."""
@@ -520,6 +525,8 @@ class Core:
         stop = self._execute(1, step_over=True)
         if stop.kind is StopKind.FAULT:
             self._fault(stop)
+        elif stop.kind is StopKind.BUS:
+            self._no_memory(stop)
         return stop
 
     def take_back(self, start: int | None = None) -> None:
@@ -529,7 +536,7 @@ class Core:
 
     def read_code(self, address: int, size: int) -> bytes:
         """Instruction bytes as this CPU would fetch them now; what lies in an unreachable page is left off."""
-        access = Access(fetch=True, user=self.cpu.cpl == 3)
+        access = USER_FETCH if self.cpu.cpl == 3 else SUPERVISOR_FETCH
         for length in (size, PAGE_SIZE - address % PAGE_SIZE):
             try:
                 return self.linear.read(address, min(size, length), access)

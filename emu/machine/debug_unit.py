@@ -14,8 +14,8 @@ from emu.arch import Cr4, Rflags, Vector
 from emu.events import EventType
 from emu.machine.cpu import Stop
 from emu.machine.delivery import Interruption
-from emu.machine.linear import SUPERVISOR_READ, PageFaultError
-from emu.machine.paging import Access
+from emu.machine.linear import SUPERVISOR_READ
+from emu.machine.paging import Access, PageFaultError
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

@@ -20,7 +20,8 @@ from emu.arch import (
 )
 from emu.events import Delivered, DoubleFault, EventType, Frame, Shutdown
 from emu.machine.descriptors import CpuFault, Descriptor, Gate, mark_accessed, read_descriptor
-from emu.machine.linear import SUPERVISOR_WRITE, PageFaultError
+from emu.machine.linear import SUPERVISOR_WRITE
+from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, SS
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emu.arch import Vector
-from emu.machine.linear import LinearMemory, PageFaultError
+from emu.machine.linear import LinearMemory
+from emu.machine.paging import PageFaultError
 
 
 class CpuFault(Exception):

@@ -7,7 +7,7 @@ import struct
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags
 from emu.machine.cpu import Cpu
 from emu.machine.memory import Memory
-from emu.machine.paging import Access, PageFaultError, PagingMode, Pte, walk
+from emu.machine.paging import Access, PagingMode, Pte, walk
 
 SYSTEM_READ = Access(implicit=True)
 """The CPU reading a descriptor table or the TSS (SDM 4.6.1: implicit supervisor access)."""
@@ -16,6 +16,8 @@ SUPERVISOR_READ = Access()
 SUPERVISOR_WRITE = Access(write=True)
 
 USER_READ = Access(user=True)
+USER_FETCH = Access(user=True, fetch=True)
+SUPERVISOR_FETCH = Access(fetch=True)
 
 _CR0, _CR4, _FLAGS, _EFER = int(Cr0.WP), int(Cr4.SMEP | Cr4.SMAP), int(Rflags.AC), int(Efer.NXE)
 """Control bits that decide about an access; no two are the same bit."""

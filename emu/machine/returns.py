@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from emu.arch import Efer, Rflags, Vector, is_canonical
 from emu.events import Frame, Returned
 from emu.machine.descriptors import CpuFault, Descriptor, mark_accessed, read_descriptor
-from emu.machine.linear import SUPERVISOR_READ, USER_READ, PageFaultError
+from emu.machine.linear import SUPERVISOR_READ, USER_READ
+from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, DS, ES, FS, GS, R11, RCX, RDX, SS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from emu.machine import msr, returns, system_instructions
 from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
-from emu.machine.linear import PageFaultError
+from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, R11, RAX, RCX, RDX, RSI, SS
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from emu.events import EventType
 from emu.machine.cpu import StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
-from emu.machine.linear import PageFaultError
 from emu.machine.operands import address_of, register_value
-from emu.machine.paging import Access
+from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import FS, GS
 
 if TYPE_CHECKING:
@@ -200,10 +199,12 @@ def write_base(core: Core) -> bool:
     cpu = core.cpu
     if not cpu.cr4 & Cr4.FSGSBASE:
         return False
-    for instruction in _decoder.disasm(core.read_code(cpu.ip, 15), cpu.ip, 1):
-        value = register_value(cpu, instruction.reg_name(instruction.operands[0].reg))
-        if value is not None and not is_canonical(value):
-            raise CpuFault(Vector.GP, 0, f"{instruction.mnemonic}: non-canonical base {value:#x}")
+    code = core.read_code(cpu.ip, 15)
+    at = code.index(0x0F)
+    rex = code[at - 1] if code[at - 1] & 0xF0 == 0x40 else 0
+    value = cpu.register(code[at + 2] & 7 | (rex & 1) << 3)
+    if rex & 8 and not is_canonical(value):
+        raise CpuFault(Vector.GP, 0, f"WRFSBASE or WRGSBASE: non-canonical base {value:#x}")
     return False
 
 
