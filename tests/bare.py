@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from asm import Image, assemble_text
 from emu.arch import Cr4
 from emu.events import Event
-from emu.machine.core import Core, End
+from emu.machine.core import Core
+from emu.machine.end import End
 from emu.machine.machine import Machine
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving

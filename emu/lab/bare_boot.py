@@ -19,8 +19,9 @@ from emu.errors import ImageError
 from emu.events import Delivered, DoubleFault, Event, Executed, Shutdown
 from emu.lab.bare_image import LOADER_MAGIC, BareImage, load
 from emu.machine import startup
-from emu.machine.core import Core, End, EndKind
+from emu.machine.core import Core
 from emu.machine.cpu import Stop, StopKind
+from emu.machine.end import End, EndKind
 from emu.machine.fw_cfg import FwCfg
 from emu.machine.machine import Machine
 from emu.machine.paging import Pte

@@ -19,7 +19,8 @@ from emu.lab.invariants import Judge
 from emu.lab.observers.path import PathSummary
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import Core, End, EndKind
+from emu.machine.core import Core
+from emu.machine.end import End, EndKind
 from kernel_stubs.abi import PerCpu, TaskStruct
 from kernel_stubs.boot import BootOptions, System, boot
 from kernel_stubs.context import percpu_address

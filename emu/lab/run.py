@@ -121,7 +121,8 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
     places = Places(image, lambda: user)
     each = next((index for index, spec in enumerate(scenario.inject) if spec.each is not None), None)
     cases = []
-    for injections in resolve(scenario.inject, lambda index, key: file.where("inject", index, key), places, scenario.cpus):
+    specs, cpus = scenario.inject, scenario.cpus
+    for injections in resolve(specs, lambda index, key: file.where("inject", index, key), places, cpus):
         boundary = None if each is None else injections[each].boundary
         cases.append(Case(boundary.name if boundary else "", tuple(injections)))
     return Prepared(file, options, user, tuple(cases))

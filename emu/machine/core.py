@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Protocol
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
@@ -20,12 +19,14 @@ from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.device import Device
+from emu.machine.end import End, EndKind
 from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
 from emu.machine.memory import Memory
 from emu.machine.paging import PageFaultError
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
-from emu.machine.registers import CS, DS, ES, FS, GS, RDI, SS
+from emu.machine.registers import DS, ES, FS, GS, RDI
+from emu.machine.stop_points import StopPoints
 
 _KERNEL_CODE = 0x00AF9B00
 _KERNEL_DATA = 0x00CF9300
@@ -35,28 +36,6 @@ _TF_RF = int(Rflags.TF | Rflags.RF)
 
 MAX_DELIVERIES_AT_ONCE = 1000
 """At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
-
-
-class EndKind(Enum):
-    """Why `advance` returned."""
-
-    LIMIT = "limit"  # the clock reached the limit
-    UNTIL = "until"  # the caller's condition holds
-    BREAKPOINT = "breakpoint"  # before an instruction that the laboratory asked for
-    HALTED = "halted"  # HLT, and nothing will ever wake this CPU
-    SHUTDOWN = "shutdown"  # triple fault
-    CRASHED = "crashed"  # the kernel gave up (oops, panic)
-    FINISHED = "finished"  # nothing left to run
-    STUCK = "stuck"  # fault after fault without an instruction in between
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of `advance`, with a text for people."""
-
-    kind: EndKind
-    ip: int
-    text: str = ""
 
 
 class MappedDevice(Protocol):
@@ -124,17 +103,12 @@ class Core:
         """Start of the software interrupt being delivered."""
         self.sites: dict[int, Callable[[Core], None]] = {}
         """C functions by address: run instead of the instruction there."""
-        self.special: dict[int, str] = {}
-        """Mnemonics of instructions that need semantics, by address."""
+        self.stops = StopPoints(self.cpu)
         self.ports: dict[int, Callable[[Core, Stop], int]] = {}
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
         self._devices: list[MappedDevice] = []
         self.timed: Sequence[Device[Any]] = ()
         """Devices with deadlines, which end a run and wake the machine from HLT."""
-        self.breakpoints: set[int] = set()
-        self._unmasking: frozenset[int] = frozenset()
-        self._swapping: frozenset[int] = frozenset()
-        self._quiet = False
         self._passed: tuple[int, int] | None = None
         self._reported: tuple[int, int] | None = None
         """Clock and address of the breakpoint reported last: passed when the CPU goes on from there."""
@@ -165,37 +139,16 @@ class Core:
 
     def add_special(self, special: dict[int, str]) -> None:
         """Stop before these instructions to apply `semantics`."""
-        self.special.update(special)
-        self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
-        self._swapping = frozenset(a for a, name in self.special.items() if name == "swapgs")
-        self.cpu.stop_at(special)
-        self._set_quiet(True)
-        self._choose_notes()
+        self.stops.add_special(special)
 
     def add_sites(self, sites: dict[int, Callable[[Core], None]], span: tuple[int, int]) -> None:
         """Run C functions at these addresses; `span` is the range of stub slots that holds them."""
         self.sites.update(sites)
-        self.cpu.stop_at(sites, span)
+        self.stops.add_sites(sites, span)
 
     def set_breakpoints(self, addresses: set[int]) -> None:
         """End `advance` before these instructions."""
-        fresh = addresses - self.breakpoints
-        stale = {a for a in self.breakpoints - addresses if a not in self.special and a not in self.sites}
-        self.breakpoints = set(addresses)
-        if stale:
-            self.cpu.clear_stops(stale)
-        if fresh:
-            self.cpu.stop_at(fresh)
-        self._set_quiet(self._quiet)
-        self._choose_notes()
-
-    def _choose_notes(self) -> None:
-        """SWAPGS needs no stop, unless somebody asked for one there or wants events between single instructions."""
-        self.cpu.note_at(self._swapping - self.breakpoints if self._recorder is None else frozenset())
-
-    def _set_quiet(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self.cpu.quiet(self._unmasking - self.breakpoints if quiet else frozenset())
+        self.stops.set_breakpoints(addresses)
 
     # --- events from outside ----------------------------------------------------------------------------------------
     def raise_nmi(self) -> None:
@@ -338,11 +291,11 @@ class Core:
             self.deliver(Interruption(Vector.NMI, EventType.NMI, cpu.ip, injected=True))
             return False
         if not self.apic.irr:
-            if not self._quiet:
-                self._set_quiet(True)
+            if not self.stops.quiet:
+                self.stops.set_quiet(True)
             return False
-        if self._quiet:
-            self._set_quiet(False)
+        if self.stops.quiet:
+            self.stops.set_quiet(False)
         if cpu.interrupts_enabled and self.apic.deliverable() is not None:
             if cpu.shadow:
                 return True
@@ -448,13 +401,13 @@ class Core:
     def record(self, recorder: Recorder | None) -> None:
         """Emit Executed events from now on (None: no more)."""
         self._recorder = recorder
-        self._choose_notes()
+        self.stops.set_recording(recorder is not None)
         self.cpu.trace(recorder.note if recorder else None)
 
     def _at_stop(self, ip: int) -> End | None:
         """Before an instruction with a stop on it: breakpoint first, then a C function or semantics."""
         here = (self.clock, ip)
-        if ip in self.breakpoints and self._reported != here:
+        if ip in self.stops.breakpoints and self._reported != here:
             self._reported = here
             return End(EndKind.BREAKPOINT, ip)
         self._reported = None
@@ -462,7 +415,7 @@ class Core:
         if site is not None:
             site(self)
             return None
-        mnemonic = self.special.get(ip)
+        mnemonic = self.stops.special.get(ip)
         self._passed = here
         if not self.cpu.state.efer & Efer.LMA:
             self._pass_outside_long_mode(ip)
@@ -484,7 +437,7 @@ class Core:
         self._passed = None
         self.cpu.quiet(frozenset((ip,)))
         self.execute_one()
-        self._set_quiet(self._quiet)
+        self.stops.set_quiet(self.stops.quiet)
 
     def _fault(self, stop: Stop) -> None:
         vector, error_code = stop.vector, stop.error_code
@@ -569,6 +522,3 @@ class Core:
         self.waits_for_startup = saved.waits_for_startup
         self._passed = self._reported = None
         self._delivered_at, self._deliveries = -1, 0
-
-
-__all__ = ["CS", "SS", "Core", "CoreSnapshot", "End", "EndKind", "Rflags"]

@@ -8,6 +8,7 @@ CPU executes one instruction at a time.
 
 from __future__ import annotations
 
+import ctypes
 from typing import TYPE_CHECKING
 
 from emu.arch import Cr4, Rflags, Vector
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DR6_BS = 1 << 14
 _ENABLED = 0xFF
 _TF, _RF = int(Rflags.TF), int(Rflags.RF)
+_TF_RF = _TF | _RF
 _EXECUTE, _WRITE, _IO, _ACCESS = range(4)
 _PUSHF = 0x9C
 _LENGTHS = (1, 2, 8, 4)
@@ -38,12 +40,17 @@ class DebugUnit:
         self._noted = 0
         """DR6 bits found outside the engine: I/O ports, the frame of an event."""
         self._start = self._dr6 = 0
+        self._armed = False
+        """Whether data breakpoints were enabled when the last instruction began."""
+        self._dr7 = ctypes.c_uint64.from_address(ctypes.addressof(core.cpu.state.dr) + 7 * 8)
 
     # --- around the execution of one instruction --------------------------------------------------------------------
     def begin(self) -> bool:
         """Before the engine runs: whether it may execute one instruction only."""
         state = self.core.cpu.state
-        armed = bool(state.dr[7] & _ENABLED) and bool(self._breakpoints(_WRITE, _ACCESS))
+        if not (self._dr7.value & _ENABLED or self.delayed or self._armed or state.eflags & _TF_RF):
+            return False
+        armed = self._armed = bool(self._breakpoints(_WRITE, _ACCESS))
         self.core.cpu.watch_memory(armed)
         self._start, self._dr6 = state.rip, state.dr[6]
         return armed or bool(self.delayed or state.eflags & _RF)
@@ -68,6 +75,8 @@ class DebugUnit:
 
     def retired(self, *, steps: int = 0) -> None:
         """An instruction is done: deliver the traps that it or the one before caused. `steps`: flags that hold TF."""
+        if not (steps & _TF or self._noted or self.delayed or self.core.cpu.accesses):
+            return
         hits = self._hits()
         if hits and self.core.cpu.shadow:
             self.delayed = hits

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from emu.events import Event
 from emu.machine import semantics
 from emu.machine.apic import Delivery, EndOfInterrupt, Ipi, Shorthand
-from emu.machine.core import Core, CoreSnapshot, End, EndKind
+from emu.machine.core import Core, CoreSnapshot
 from emu.machine.device import Device
+from emu.machine.end import End, EndKind
 from emu.machine.ioapic import IoApic, Message
 from emu.machine.memory import Memory, RamSnapshot
 from emu.machine.profile import Profile
@@ -215,4 +216,3 @@ class Machine:
             device.load(saved_state)
 
 
-__all__ = ["End", "EndKind", "Machine", "MachineSnapshot", "Observer"]

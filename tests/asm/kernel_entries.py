@@ -12,7 +12,8 @@ from emu.events import Event
 from emu.lab.invariants import Judge
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import Core, End, EndKind
+from emu.machine.core import Core
+from emu.machine.end import End, EndKind
 from emu.machine.profile import Profile
 from kernel_stubs import binding
 from kernel_stubs.binding import CFunction

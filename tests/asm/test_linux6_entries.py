@@ -14,7 +14,7 @@ from kernel_entries import EVENTS, Lab, start
 
 from emu.arch import PAGE_SIZE, Rflags
 from emu.events import CCalled, Delivered, DoubleFault, GsSwapped, Returned
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs import mm
 from kernel_stubs.abi import (

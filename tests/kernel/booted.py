@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from asm import Image, assemble_text
 from emu.events import Event, Note
-from emu.machine.core import Core, End, EndKind
+from emu.machine.core import Core
+from emu.machine.end import End, EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions, System, boot
 from kernel_stubs.context import Cpu

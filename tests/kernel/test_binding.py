@@ -4,7 +4,7 @@ import pytest
 from booted import in_user, start
 
 from emu.events import CCalled, CReturned
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.registers import RAX, RDI
 from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import CALLER_SAVED, POISON, Window, c_function, registered

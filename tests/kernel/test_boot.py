@@ -6,7 +6,7 @@ from booted import SPIN, in_user, start, user_program
 from emu.arch import PAGE_SIZE, Cr4, Msr, Rflags, Selector
 from emu.errors import Entry64Error, ProgramError
 from emu.machine import msr
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.paging import ADDRESS_MASK, Pte, mappings
 from emu.machine.profile import Profile
 from kernel_stubs import mm

@@ -6,7 +6,7 @@ import pytest
 from booted import user_program
 
 from emu.errors import ImageError
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions, boot
 from kernel_stubs.kernel_image import build_image, source_files

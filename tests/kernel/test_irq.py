@@ -4,7 +4,7 @@ import pytest
 from booted import SPIN, in_user
 
 from emu.arch import LOCAL_TIMER_VECTOR
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from kernel_stubs import irq
 from kernel_stubs.abi import VMALLOC_LAZY, NmiState, SystemVector
 from kernel_stubs.errno import SyscallError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from booted import start
 
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.elf import load_elf
 from kernel_stubs.syscalls.table import unknown_syscalls

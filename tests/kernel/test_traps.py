@@ -6,7 +6,7 @@ import pytest
 from booted import in_user, start, user_image
 
 from emu.arch import Vector
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RDI
 from kernel_stubs.siginfo import (

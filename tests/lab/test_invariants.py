@@ -22,7 +22,7 @@ from emu.events import (
 )
 from emu.lab.invariants import Judge
 from emu.lab.view import PT_REGS_SIZE, View
-from emu.machine.core import End, EndKind
+from emu.machine.end import End, EndKind
 from kernel_stubs.boot import StackRange
 
 PERCPU, USER = 0xFFFF_8880_0010_0000, 0x7000

@@ -10,7 +10,8 @@ from asm import assemble_text
 from emu.lab.invariants import Judge
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import Core, EndKind
+from emu.machine.core import Core
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions, System, boot
 from kernel_stubs.elf import program_from_image

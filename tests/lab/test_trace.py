@@ -9,7 +9,7 @@ import pytest
 from asm import assemble_text
 from emu.lab.observers.trace import JsonlTrace, TextTrace, Trace
 from emu.lab.view import View
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions, boot
 from kernel_stubs.elf import program_from_image

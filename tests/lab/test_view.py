@@ -6,7 +6,7 @@ import pytest
 
 from asm import assemble_text
 from emu.lab.view import View
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from kernel_stubs.abi import PerCpu
 from kernel_stubs.boot import BootOptions, System, boot

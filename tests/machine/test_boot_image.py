@@ -87,7 +87,7 @@ def test_user_mode_and_back(build):
 
 
 def test_the_timer_wakes_a_halted_cpu_and_ticks(build):
-    assert Run(build("timer")).sent == b"running 1\none shot 1\ncount 0\nperiodic b\n"
+    assert Run(build("timer")).sent == b"initial 186a0\none shot 1\ncount 0\nperiodic 1\n"
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from emu.errors import EngineError
 from emu.events import Delivered
 from emu.machine import engine
-from emu.machine.core import EndKind
 from emu.machine.cpu import StopKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RAX, RCX
 

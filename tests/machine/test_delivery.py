@@ -7,7 +7,7 @@ from bare import GDT, GDT_WORDS, HANDLERS, IDT, IST1, KERNEL, KSTACK, SP0, TSS, 
 
 from emu.arch import Rflags, Vector
 from emu.events import Delivered, DoubleFault, EventType, Shutdown
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 
 IF = int(Rflags.IF)
 RF = int(Rflags.RF)

@@ -5,7 +5,7 @@ from bare import HANDLERS, KERNEL, USER, bare
 
 from emu.arch import Rflags, Vector
 from emu.events import Delivered, Pended
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 
 IF = int(Rflags.IF)
 IRETQ = b"\x48\xcf"

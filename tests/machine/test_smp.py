@@ -5,7 +5,7 @@ from bare import CODE, HANDLERS, IDT, KERNEL, bare, gate, prepare
 
 from emu.events import Delivered, Executed
 from emu.machine.apic import Delivery
-from emu.machine.core import EndKind
+from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
 from emu.machine.schedule import Interleaving

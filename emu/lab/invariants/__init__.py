@@ -19,7 +19,7 @@ from emu.lab.invariants.stacks import Stacks
 from emu.lab.invariants.work import Work
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import End
+from emu.machine.end import End
 
 INVARIANTS: tuple[type[Invariant], ...] = (GsNesting, Stacks, PageTables, Flags, Frames, Nmi, Work)
 """All but Progress, in the order in which their findings are reported."""

@@ -9,7 +9,7 @@ from emu.events import CCalled, Event
 from emu.lab.chain import Entry, EntryChain
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import End
+from emu.machine.end import End
 
 MAX_VIOLATIONS = 8
 """Of one invariant in one run: what follows the first few is consequence."""

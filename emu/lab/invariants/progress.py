@@ -6,7 +6,7 @@ from emu.events import DoubleFault
 from emu.lab.chain import EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
-from emu.machine.core import End, EndKind
+from emu.machine.end import End, EndKind
 
 DOUBLE_FAULT = "double-fault"
 _ENDS = {

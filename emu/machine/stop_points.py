@@ -1,0 +1,64 @@
+"""Where a CPU stops, and why: special instructions, C functions, breakpoints; and when it need not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from emu.machine import semantics
+from emu.machine.cpu import Cpu
+
+
+class StopPoints:
+    """The stops of one CPU."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self._cpu = cpu
+        self.special: dict[int, str] = {}
+        """Mnemonics of instructions that need semantics, by address."""
+        self.breakpoints: set[int] = set()
+        self._sites: set[int] = set()
+        self._unmasking: frozenset[int] = frozenset()
+        self._swapping: frozenset[int] = frozenset()
+        self._recording = False
+        self.quiet = False
+        """Whether instructions that may set IF are passed, as no interrupt waits for that."""
+
+    def add_special(self, special: dict[int, str]) -> None:
+        """Stop before these instructions."""
+        self.special.update(special)
+        self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
+        self._swapping = frozenset(a for a, name in self.special.items() if name == "swapgs")
+        self._cpu.stop_at(special)
+        self.set_quiet(True)
+        self._choose_notes()
+
+    def add_sites(self, sites: Iterable[int], span: tuple[int, int]) -> None:
+        """Stop at these addresses, which lie densely in `span`."""
+        self._sites.update(sites)
+        self._cpu.stop_at(self._sites, span)
+
+    def set_breakpoints(self, addresses: set[int]) -> None:
+        """Stop before these instructions too, and before no others that were set so."""
+        fresh = addresses - self.breakpoints
+        stale = {a for a in self.breakpoints - addresses if a not in self.special and a not in self._sites}
+        self.breakpoints = set(addresses)
+        if stale:
+            self._cpu.clear_stops(stale)
+        if fresh:
+            self._cpu.stop_at(fresh)
+        self.set_quiet(self.quiet)
+        self._choose_notes()
+
+    def set_recording(self, recording: bool) -> None:
+        """Somebody wants every event between the instructions where it belongs."""
+        self._recording = recording
+        self._choose_notes()
+
+    def _choose_notes(self) -> None:
+        """SWAPGS needs no stop, unless somebody asked for one there or wants events between single instructions."""
+        self._cpu.note_at(frozenset() if self._recording else self._swapping - self.breakpoints)
+
+    def set_quiet(self, quiet: bool) -> None:
+        """Pass instructions that may set IF, or stop at them."""
+        self.quiet = quiet
+        self._cpu.quiet(self._unmasking - self.breakpoints if quiet else frozenset())
