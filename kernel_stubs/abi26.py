@@ -142,6 +142,13 @@ STUBS_32 = {
     2: "stub32_fork", 11: "stub32_execve", 110: "stub32_iopl", 119: "stub32_sigreturn", 120: "stub32_clone",
     173: "stub32_rt_sigreturn", 186: "stub32_sigaltstack", 190: "stub32_vfork",
 }  # fmt: skip
+IA32_NUMBERS = {
+    "exit": 1, "read": 3, "write": 4, "close": 6, "unlink": 10, "chdir": 12, "getpid": 20, "access": 33, "kill": 37,
+    "mkdir": 39, "rmdir": 40, "dup": 41, "pipe": 42, "brk": 45, "umask": 60, "dup2": 63, "getppid": 64, "munmap": 91,
+    "mprotect": 125, "getpgid": 132, "sched_yield": 158, "getuid": 199, "getgid": 200, "geteuid": 201,
+    "getegid": 202, "gettid": 224, "exit_group": 252, "set_tid_address": 258, "tgkill": 270,
+}  # fmt: skip
+"""Name -> 32-bit number of system calls whose arguments mean the same in both ABIs: one C function serves both."""
 IA32_NR_SYSCALLS = 333
 """asm/unistd_32.h of 2.6.28: numbers from this on are -ENOSYS."""
 
@@ -152,8 +159,10 @@ def syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
 
 
 def ia32_syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
-    """Number -> symbol in ia32_sys_call_table; `implemented` are number and C function."""
-    return dict(sorted((implemented | STUBS_32).items()))
+    """Number -> symbol in ia32_sys_call_table; `implemented` as for `syscall_rows`."""
+    names = set(implemented.values())
+    rows = {number: f"sys_{name}" for name, number in IA32_NUMBERS.items() if name in names}
+    return dict(sorted((rows | STUBS_32).items()))
 
 
 def c_function_slots(rows: Iterable[str]) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ LINUX_26 = "linux-2.6"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
     "ia32", "sysvec",
+    "idle", "switch", "process",
+    "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
     "syscalls.table", "syscalls.tasks",
 )  # fmt: skip
@@ -77,7 +79,7 @@ def generated_sources(kernel: str) -> dict[str, str]:
     if kernel != LINUX_26:
         names = registered()
         return {"c_functions.inc": _slots((*names, *(name for name in UNIMPLEMENTED if name not in names)))}
-    native, compat = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows({})
+    native, compat = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows(implemented())
     return {
         "c_functions.inc": _slots(abi26.c_function_slots((*native.values(), *compat.values()))),
         "sys_call_table.inc": _rows(native),

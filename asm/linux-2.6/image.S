@@ -14,7 +14,7 @@
 #     move, overwrites a frame.  #MC has no such care.
 #   - SYSCALL keeps NT (IRETQ then faults) and AC; SYSENTER and INT 0x80 keep both too, SYSENTER even TF.
 #   - Returns to 16-bit stacks show bits 31:16 of the kernel's RSP: no espfix.
-#   - SYSEXIT and SYSRETL leave kernel values in R8 to R11.
+#   - The 32-bit entries do not save R8 to R11: SYSEXIT and SYSRETL leave the kernel's there, IRETQ what the stack had.
 #
 # C functions that the assembly calls.  "partial" is a pt_regs whose words below R11 are not written.  IF is what it is
 # at the call; C returns with the same, unless noted.

@@ -261,6 +261,24 @@ def test_each_system_vector_reaches_its_c_function(vector):
     assert lab.judge.violations == []
 
 
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("vector", [SystemVector.RESCHEDULE, SystemVector.CALL_FUNCTION], ids=lambda v: v.name.lower())
+def test_an_event_at_any_boundary_of_a_system_vector(vector, event):
+    def handler(cpu, regs):
+        cpu.core.apic.eoi()
+        yield Window()
+
+    lab = start(SYSCALL, sysvec_reschedule_ipi=handler, sysvec_call_function=handler).to("before")
+    lab.core.raise_interrupt(vector)
+    results = set()
+    for ip, end, registers, violations in lab.sweep(EVENTS[event]):
+        where = lab.system.kernel.image.symbolize(ip)
+        assert end.kind is EndKind.BREAKPOINT, where
+        assert violations == [], where
+        results.add((registers[0], *registers[2:]))
+    assert len(results) == 1
+
+
 def lab_percpu(lab: Lab):
     from kernel_stubs.context import Cpu
 
