@@ -321,7 +321,7 @@ class Core:
             return
         if not delivery.deliver(self, event):
             self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
-        elif self.cpu.state.dr[7] & 0xFF:
+        elif self.debug.busy:
             self.debug.trap_of_delivery()
 
     def _shutdown(self, vector: int, why: str) -> None:
@@ -365,12 +365,15 @@ class Core:
     def _complete(self, stop: Stop) -> None:
         """The engine has passed an instruction that it leaves to us."""
         kind, flags = stop.kind, self.cpu.flags
-        if flags & _TF_RF or self.cpu.state.dr[7] & 0xFF:
+        watched = bool(flags & _TF_RF) or self.debug.busy
+        if watched:
             self.debug.passed()
         try:
             semantics.AFTER[kind](self, stop)
         except CpuFault as fault:
             self._raise(fault)
+            return
+        if not watched:
             return
         # A single step over SYSCALL is over if FMASK clears TF; INT n clears TF itself.
         steps = self.cpu.flags if kind is StopKind.SYSCALL else 0 if kind is StopKind.SOFTWARE else flags
@@ -469,7 +472,8 @@ class Core:
             self._recorder.single(self.clock, self.cpu.ip)
         self.debug.begin()
         self.cpu.ip += size
-        self.cpu.flags &= ~_RF
+        if self.cpu.state.eflags & _RF:
+            self.cpu.flags &= ~_RF
         self.cpu.clear_shadow()
         self.clock += 1
 

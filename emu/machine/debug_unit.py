@@ -44,6 +44,11 @@ class DebugUnit:
         """Whether data breakpoints were enabled when the last instruction began."""
         self._dr7 = ctypes.c_uint64.from_address(ctypes.addressof(core.cpu.state.dr) + 7 * 8)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a breakpoint is enabled or a trap waits."""
+        return bool(self._dr7.value & _ENABLED or self.delayed)
+
     # --- around the execution of one instruction --------------------------------------------------------------------
     def begin(self) -> bool:
         """Before the engine runs: whether it may execute one instruction only."""

@@ -113,7 +113,7 @@ def _through_idt(core: Core, event: Interruption) -> None:
     except PageFaultError as fault:
         raise _stack_fault(event, _first_fault(core, top, len(words), fault)) from None
     mark_accessed(linear, gate.selector, code)
-    if state.dr[7] & 0xFF:
+    if core.debug.busy:
         core.debug.note_frame(top, 8 * len(words))
     if event.vector == Vector.DB and event.ext:
         state.dr[7] &= ~_DR7_GD

@@ -22,6 +22,7 @@ _USER_CODE, _USER_CODE_32, _USER_DATA = 0x00AFFB00, 0x00CFFB00, 0x00CFF300
 _LOW = 0xFFFF_FFFF
 _ALWAYS = int(Rflags.CF | Rflags.PF | Rflags.AF | Rflags.ZF | Rflags.SF | Rflags.TF | Rflags.DF | Rflags.OF | Rflags.NT)
 _WIDE = int(Rflags.RF | Rflags.AC | Rflags.ID)
+_UNUSUAL = int(Rflags.TF | Rflags.RF | Rflags.VM | Rflags.VIF | Rflags.VIP)
 _SYSRET_FLAGS = 0x3C7FD7
 """RFLAGS bits that SYSRET loads from R11: not RF, not VM."""
 
@@ -151,6 +152,8 @@ def sysret(core: Core, *, long: bool) -> bool:
     )  # fmt: skip
     name = "sysretq" if long else "sysretl"
     core.emit(Returned(core.clock, core.index, cpu.ip, name, frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
+    if long and not cpu.register(R11) & _UNUSUAL and not core.something_pending:
+        return False  # it cannot fault at CPL 0 any more, and the engine loads these flags right
     core.skip(0)
     _to_user(core, frame, long=long)
     cpu.flags = frame.flags
