@@ -39,7 +39,7 @@ class DebugUnit:
         """DR6 bits of a trap that MOV SS or POP SS caused: it waits for the next instruction."""
         self._noted = 0
         """DR6 bits found outside the engine: I/O ports, the frame of an event."""
-        self._start = self._dr6 = 0
+        self._start = self._dr6 = self._flags = 0
         self._armed = False
         """Whether data breakpoints were enabled when the last instruction began."""
         self._dr7 = ctypes.c_uint64.from_address(ctypes.addressof(core.cpu.state.dr) + 7 * 8)
@@ -57,8 +57,8 @@ class DebugUnit:
             return False
         armed = self._armed = bool(self._breakpoints(_WRITE, _ACCESS))
         self.core.cpu.watch_memory(armed)
-        self._start, self._dr6 = state.rip, state.dr[6]
-        return armed or bool(self.delayed or state.eflags & _RF)
+        self._start, self._dr6, self._flags = state.rip, state.dr[6], state.eflags
+        return armed or bool(self.delayed or state.eflags & _TF_RF)
 
     def executed(self) -> None:
         """The engine has executed the one instruction that it was allowed."""
@@ -69,7 +69,8 @@ class DebugUnit:
                 stack = Access(write=True, user=cpu.cpl == 3)  # as the PUSHF just had
                 pushed = self.core.linear.read_u64(cpu.sp, stack)
                 self.core.linear.write(cpu.sp, (pushed & ~_RF).to_bytes(8, "little"), stack)
-        self.retired()
+        # The engine traps single steps itself, but not those over PAUSE. Behind MOV SS none is due yet.
+        self.retired(steps=0 if cpu.shadow else self._flags)
 
     def passed(self) -> None:
         """The engine has passed an instruction that is ours, and stepped it in its way: forget that."""

@@ -152,7 +152,7 @@ def sysret(core: Core, *, long: bool) -> bool:
     )  # fmt: skip
     name = "sysretq" if long else "sysretl"
     core.emit(Returned(core.clock, core.index, cpu.ip, name, frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
-    if long and not cpu.register(R11) & _UNUSUAL and not core.something_pending:
+    if long and not (cpu.register(R11) | cpu.flags) & _UNUSUAL and not core.something_pending:
         return False  # it cannot fault at CPL 0 any more, and the engine loads these flags right
     core.skip(0)
     _to_user(core, frame, long=long)

@@ -17,7 +17,7 @@ SECTOR = 512
 CHUNK = 64
 """Sectors that the loader reads at a time."""
 CYLINDER = 16 * 63 * SECTOR
-SECONDS = 6
+SECONDS = 10
 """A boot takes well under a second; one that takes longer hangs."""
 
 BOCHS_SETTINGS = """\

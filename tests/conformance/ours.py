@@ -8,8 +8,9 @@ from conformance import layout
 from conformance.decode import HUNG, SHUTDOWN, Answer, decode
 from conformance.image import TestImage
 from conformance.model import Vendor
-from emu.machine.core import Core, EndKind
+from emu.machine.core import Core
 from emu.machine.cpu import Stop
+from emu.machine.end import EndKind
 from emu.machine.machine import Machine
 from emu.machine.profile import Profile
 from emu.machine.semantics import scan
