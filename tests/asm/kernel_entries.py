@@ -98,13 +98,18 @@ class Lab:
         machine.restore(saved)
 
 
-def start(program: str, profile: Profile | None = None, **functions: Callable[..., object]) -> Lab:
-    """linux-6, booted, at `_start` of an assembled user program, with C functions of integers in place of its own."""
+def start(
+    program: str, profile: Profile | None = None, missing: tuple[str, ...] = (), **functions: Callable[..., object]
+) -> Lab:
+    """linux-6, booted, at `_start` of an assembled user program, with C functions of integers in place of its own, and
+    without those that are `missing`."""
     profile = profile or Profile()
     image = assemble_text(program, name="user.S", base=USER_BASE, entry="_start")
     user = program_from_image(image, "user")
     stubs = {name: _integers(name, function) for name, function in functions.items()}
     kernel = build_image("linux-6", profile)
     with patch.dict(binding._registry, stubs):
+        for name in missing:
+            binding._registry.pop(name, None)
         system = boot(BootOptions(kernel, profile, user, argv=(b"user",)))
     return Lab(system, dict(image.symbols)).to("_start")
