@@ -42,7 +42,8 @@ sysret_check:
     andl    %edi, %edx
     jnz     sysret_careful
     movq    ARG_IP(%rsp), %rcx
-    # R11's slot has RFLAGS: SYSCALL put them there.
+    # R11's slot has RFLAGS: SYSCALL put them there.  RIP is the one that SYSCALL left behind, so SYSRETQ cannot fault:
+    # the last page below the hole is never mapped, and whoever changes the frame makes it go the slow way.
     RESTORE_ARGS rcx=0
     movq    %gs:PDA_OLDRSP, %rsp
 .globl sysret_unsafe_stack
