@@ -1,5 +1,7 @@
 """Our machine against the oracles' answers."""
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +35,14 @@ def test_our_machine_answers_as_the_oracles_do(group):
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_disagreement_of_the_oracles_has_a_ruling(group):
     assert [(r.name, r.verdict.open) for r in results(group) if r.verdict.open] == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_case_has_its_own_name_and_differs_in_substance(group):
+    cases = GROUPS[group]
+    assert [name for name, count in Counter(case.name for case in cases).items() if count > 1] == []
+    substance = Counter(repr(replace(case, name="")) for case in cases)
+    assert [text for text, count in substance.items() if count > 1] == []
 
 
 def test_there_are_at_least_300_cases():

@@ -156,7 +156,7 @@ def _data() -> Iterator[Case]:
             yield Case(f"watch_{word}_4_{name}", f"nop\n {code}\n nop\n nop",
                        set={"rbx": AT, "dr1": AT, "dr7": dr7(1, kind, 4), "rcx": 0xC0000081})  # fmt: skip
     for size in (1, 2, 4, 8):
-        for at in (-1, 0, size - 1, size):
+        for at in sorted({-1, 0, size - 1, size}):
             yield Case(f"watch_size_{size}_at_{at}", "movb %al, (%rbx)\n nop",
                        set={"rbx": DATA + 0x40 + at, "dr0": DATA + 0x40, "dr7": dr7(0, WRITE, size)})  # fmt: skip
     yield Case("watch_misaligned_address", "movb %al, (%rbx)\n nop",

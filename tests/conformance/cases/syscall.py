@@ -71,7 +71,8 @@ def _all() -> Iterator[Case]:
         yield kernel_case(f"{name}_star_rpl_0", code, rcx=rcx, star=0x20 << 48, r11=2)
         yield kernel_case(f"{name}_star_null", code, rcx=rcx, star=0, r11=2)
         for flag, bits in FLAGS.items():
-            yield kernel_case(f"{name}_flags_{flag}", code, rcx=rcx, r11=bits)
+            if flag != "plain":
+                yield kernel_case(f"{name}_flags_{flag}", code, rcx=rcx, r11=bits)
         yield kernel_case(f"{name}_flags_all_ones", code, rcx=rcx, r11=(1 << 64) - 1)
         yield kernel_case(f"{name}_flags_vm", code, rcx=rcx, r11=2 | int(Rflags.VM))
         yield kernel_case(f"{name}_user_stack", code, rcx=rcx, r11=2, rsp=USER_SP)
