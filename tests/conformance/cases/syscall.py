@@ -75,7 +75,7 @@ def _all() -> Iterator[Case]:
                 yield kernel_case(f"{name}_flags_{flag}", code, rcx=rcx, r11=bits)
         yield kernel_case(f"{name}_flags_all_ones", code, rcx=rcx, r11=(1 << 64) - 1)
         yield kernel_case(f"{name}_flags_vm", code, rcx=rcx, r11=2 | int(Rflags.VM))
-        yield kernel_case(f"{name}_user_stack", code, rcx=rcx, r11=2, rsp=USER_SP)
+    yield _kernel_case("sysretq_user_stack", SYSRETQ, rcx=on_user("@target"), r11=2, rsp=USER_SP)
     yield Case("sysretq_then_ss_use", f"{SYSRETQ}\n@target: movq %rsp, %rbp\n pushq %rax\n movl %ss, %eax", 0, BOTH,
                set={"rcx": on_user("@target"), "r11": 2, "rsp": USER_SP, "ss": 0})  # fmt: skip
     yield Case("sysretl_then_code", f"{SYSRETL}\n@target: .byte 0x41\n movl %ecx, %eax", 0, BOTH,
