@@ -2,6 +2,7 @@
 # make test     the tests
 # make lint     ruff and mypy --strict
 # make image    build the kernel images as ELF files in build/
+# make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
 # make bench    speed, beside the engine's own limit; writes build/bench.json
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint image bench clean
+.PHONY: run test lint image conformance bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -25,6 +26,11 @@ lint: $(STAMP)
 image: $(STAMP)
 	@mkdir -p build
 	$(BIN)/entry64 image linux-6 --elf build/linux-6.elf
+	$(BIN)/entry64 image linux-2.6 --elf build/linux-2.6.elf
+
+# Needs the Debian packages bochs, bochsbios, vgabios, qemu-system-x86 and binutils; about two minutes.
+conformance: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m conformance $(GROUPS)
 
 bench: $(STAMP)
 	@mkdir -p build

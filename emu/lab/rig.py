@@ -130,6 +130,8 @@ class Rig:
 
     def __init__(self, options: BootOptions, user_image: Image | None = None) -> None:
         self._system: System = boot(options)
+        if user_image is not None:
+            self._system.machine.observe_instructions(user_image.instructions())
         self._start = self._system.machine.snapshot()
         self._user_image = user_image
         self._user_symbols = options.program.symbols

@@ -53,15 +53,15 @@ def scan(instructions: Iterable[Instruction]) -> dict[int, str]:
 # --- before the instruction: True when it is done and RIP moved on, False to let the engine execute it ---------------
 def swapgs(core: Core) -> bool:
     """SWAPGS (SDM volume 2): the engine executes it; observers learn the bases."""
-    if core.cpu.cpl == 0:
-        tell_swapgs(core, core.clock)
+    tell_swapgs(core, core.clock)
     return False
 
 
 def tell_swapgs(core: Core, clock: int) -> None:
-    """The event of a SWAPGS at RIP that retires as instruction number `clock`."""
+    """The event of a SWAPGS at RIP that retires as instruction number `clock`; at CPL 3 it will be #GP instead."""
     cpu = core.cpu
-    core.emit(GsSwapped(clock, core.index, cpu.ip, cpu.gs_base, cpu.kernel_gs_base))
+    if cpu.cpl == 0:
+        core.emit(GsSwapped(clock, core.index, cpu.ip, cpu.gs_base, cpu.kernel_gs_base))
 
 
 def rdmsr(core: Core) -> bool:
