@@ -28,7 +28,7 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import Cr4, Efer, PageFault, Rflags, Vector
+from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
 from emu.machine import engine
 from emu.machine.memory import Memory
 from emu.machine.registers import Registers
@@ -385,11 +385,26 @@ class Cpu(Registers):
             stop.retired = counter  # the count hook runs with the instruction, and this one was not even translated
         else:
             stop.retired = counter - 1
+            if kind is StopKind.FAULT:
+                self._settle_flags()
+        if kind is StopKind.MMIO:
+            self._settle_flags()
         stop.ip = state.rip
         if kind is StopKind.FAULT or kind is StopKind.SOFTWARE:
             state.old_exception = -1  # or the next contributory fault becomes #DF inside the engine
             self._dirty = True
         return stop
+
+    def _settle_flags(self) -> None:
+        """The engine has gone back to where an instruction began.
+
+        The count hook had the lazy flags worked out there (into cc_src), but the engine then remembers how they were
+        lazy before, and works them out once more, from the result: CF, AF and OF are lost.
+        """
+        state = self.state
+        if state.cc_op != engine.CC_OP_EFLAGS:
+            state.eflags = state.eflags & ~ARITHMETIC_FLAGS | state.cc_src & ARITHMETIC_FLAGS
+            self._dirty = True
 
     def _is_fetch(self, error_code: int) -> bool:
         """Whether a page fault is one of instruction fetch; without NX and SMEP the error code does not say."""

@@ -21,6 +21,8 @@ from emu.errors import EngineError
 CPU_MODEL = x86.UC_CPU_X86_SKYLAKE_SERVER
 """Has SMEP, SMAP and FSGSBASE; the default model lacks SMAP."""
 
+CC_OP_EFLAGS = 1
+"""cc_op when cc_src holds the arithmetic flags themselves."""
 COUNTER_OFFSET = 1368
 """Of emu_counter in the engine struct; emu_count follows it."""
 
@@ -45,6 +47,8 @@ _FIELDS: tuple[tuple[str, int, type], ...] = (
     ("regs", 40, ctypes.c_uint64 * 16),
     ("rip", 168, ctypes.c_uint64),
     ("eflags", 176, ctypes.c_uint64),
+    ("cc_src", 192, ctypes.c_uint64),
+    ("cc_op", 208, ctypes.c_uint32),
     ("hflags", 216, ctypes.c_uint32),
     ("hflags2", 220, ctypes.c_uint32),
     ("segs", 224, Segment * 6),
@@ -90,6 +94,8 @@ class SavedCpu(ctypes.Structure):
     regs: ctypes.Array[ctypes.c_uint64]
     rip: int
     eflags: int
+    cc_src: int
+    cc_op: int
     hflags: int
     segs: ctypes.Array[Segment]
     ldt: Segment
@@ -226,6 +232,20 @@ def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
     _expect("instruction counter", (counter, count), (5, 7))
 
 
+def _check_flags_of_fault(uc: Uc, ram: mmap.mmap) -> None:
+    """A fault behind a CMP leaves the CMP's flags in cc_src, and cc_op as if they were not worked out yet."""
+    context = uc.context_save()
+    cpu = view(context)
+    cpu.old_exception = -1
+    cpu.regs[0], cpu.regs[2] = 0x4000_0000, 0x6530_B8D4
+    uc.context_restore(context)
+    ram[0x200010:0x200017] = b"\x48\x83\xfa\x7f\x48\x89\x18"  # cmp $0x7f,%rdx; mov %rbx,(%rax)
+    uc.emu_start(0x200010, 0xDEADBEEF00000000, 0, 7)
+    uc.context_update(context)
+    _expect("RIP of a fault behind CMP", cpu.rip, 0x200014)
+    _expect("flags of a fault behind CMP", (cpu.cc_op == CC_OP_EFLAGS, cpu.cc_src), (False, 0x14))
+
+
 def _check_code_hook(uc: Uc) -> None:
     """emu_stop in a code hook stops before the instruction, which the counter already includes."""
     context = uc.context_save()
@@ -247,4 +267,5 @@ def probe() -> None:
         _expect("the context's size", context_size(uc), f">= {ctypes.sizeof(SavedCpu)}")
     _check_registers(uc)
     _check_execution(uc, ram)
+    _check_flags_of_fault(uc, ram)
     _check_code_hook(uc)
