@@ -231,6 +231,8 @@ class MemoryInfo(Struct):
     free_list: U64
     """Physical address of the first freed frame, 0 for none."""
     allocated: U64
+    mem_map: U64
+    """Physical address of one U16 for each frame of RAM: its owners beyond the first."""
 
 
 @layout()
@@ -492,24 +494,87 @@ class InactiveTaskFrame(Struct):
     ret_addr: U64
 
 
-NR_OPEN = 64
+NR_OPEN = 256
 
 
 @layout()
 class FilesStruct(Struct):
-    """`struct files_struct`: what each descriptor stands for (OpenFile)."""
+    """`struct files_struct`: what each descriptor stands for. A page of its own."""
 
-    fd: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * NR_OPEN]
-    cloexec: U64
+    count: U32
+    """Tasks that use it."""
+    pad0: U32
+    fd: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * NR_OPEN]
+    """Address of a File, or 0; bit 0: close on exec."""
 
 
-class OpenFile(IntEnum):
-    """What a descriptor leads to."""
+@layout()
+class FsStruct(Struct):
+    """`struct fs_struct`."""
 
-    CLOSED = 0
-    STDIN = 1
-    STDOUT = 2
-    STDERR = 3
+    count: U32
+    umask: U32
+    cwd: U64
+    """Inode."""
+
+
+@layout()
+class File(Struct):
+    """`struct file`: an open file, which several descriptors may share."""
+
+    count: U32
+    flags: U32
+    """O_ flags as open(2) got them."""
+    inode: U64
+    position: U64
+
+
+class InodeKind(IntEnum):
+    """What an inode is; the mode's file type follows from it."""
+
+    REGULAR = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    PIPE = 4
+    STDIN = 5
+    STDOUT = 6
+    STDERR = 7
+    NULL = 8
+    ZERO = 9
+    FULL = 10
+    RANDOM = 11
+    PROC_EXE = 12
+    """/proc/self/exe: a link whose target is the program of whoever asks."""
+    PROC_SELF = 13
+
+
+@layout()
+class Inode(Struct):
+    """`struct inode`, with its directory's or pipe's part."""
+
+    kind: U32
+    mode: U32
+    """Permission bits."""
+    number: U64
+    links: U32
+    count: U32
+    """Open files, working directories, and pipes' ends that keep it alive."""
+    size: U64
+    """Bytes; of a pipe: those that wait to be read."""
+    input: U32
+    """1 + index of its content among the run's files, as long as nobody has written to it; else 0."""
+    read_only: U32
+    """Lies in a folder that may not be changed."""
+    index: U64
+    """Physical address of the page of page addresses, 0 for none."""
+    parent: U64
+    """A directory's parent."""
+    changed: U64
+    """Clock of the last change."""
+    head: U64
+    """A pipe's: offset in the ring of the first byte that waits."""
+    readers: U32
+    writers: U32
 
 
 class TaskState(IntEnum):

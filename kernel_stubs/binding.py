@@ -61,6 +61,13 @@ class Call:
     args: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Leave(Call):
+    """Jump to guest code for good: this stack and every C function in flight on it are done."""
+
+    stack: tuple[int, int] = (0, 0)
+
+
 Steps = Generator[Window | Call, int, int | None]
 """What a C function that can be interrupted returns."""
 
@@ -210,7 +217,11 @@ class Binding:
             core.crash(f"{running.name}: {fault}")
             return
         engine = core.cpu
-        self.running[core.index, running.slot, running.sp] = running
+        if isinstance(step, Leave):
+            running.steps.close()
+            self._forget_stack(*step.stack)
+        else:
+            self.running[core.index, running.slot, running.sp] = running
         running.called = isinstance(step, Call)
         if isinstance(step, Window):
             engine.ip = running.slot + SLOT_WINDOW
@@ -224,6 +235,10 @@ class Binding:
             return
         engine.sp = running.sp - 8
         engine.ip = self.kernel.image.symbol(step.symbol)
+
+    def _forget_stack(self, low: int, high: int) -> None:
+        for key in [key for key in self.running if low <= key[2] < high]:
+            self.running.pop(key).steps.close()
 
     def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:
         engine = core.cpu

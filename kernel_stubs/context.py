@@ -38,6 +38,8 @@ class InputFile:
 
     name: str
     data: bytes
+    mode: int = 0o644
+    """Permissions of the file that it becomes."""
 
 
 class KernelOops(Exception):

@@ -6,6 +6,7 @@ from emu.arch import Rflags, Selector, is_canonical
 from kernel_stubs.abi import EXIT_TO_USER_MODE_WORK, PtRegs, Tif
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
+from kernel_stubs.process import do_exit
 from kernel_stubs.rseq import rseq_handle_notify_resume
 from kernel_stubs.sched import schedule
 from kernel_stubs.signal_frame import do_signal
@@ -27,7 +28,7 @@ def exit_to_user_mode_loop(cpu: Cpu, regs: PtRegs) -> Steps:
     while not task.exit_state and (work := task.thread_info.flags & EXIT_TO_USER_MODE_WORK):
         yield Window()
         if work & Tif.NEED_RESCHED:
-            schedule(cpu)
+            yield from schedule(cpu)
         if work & (Tif.SIGPENDING | Tif.NOTIFY_SIGNAL):
             yield from do_signal(cpu, regs)
         if work & Tif.NOTIFY_RESUME:
@@ -36,6 +37,8 @@ def exit_to_user_mode_loop(cpu: Cpu, regs: PtRegs) -> Steps:
         task.thread_info.flags &= ~(work & (Tif.UPROBE | Tif.PATCH_PENDING))
         if not task.exit_state:
             yield Window()
+    if task.exit_state:
+        yield from do_exit(cpu)
     return None
 
 

@@ -8,9 +8,10 @@ from kernel_stubs import mm as mm_frames
 from kernel_stubs import pgtable, vma
 from kernel_stubs.abi import TASK_SIZE_MAX, MmStruct, VmFlags, page_align
 from kernel_stubs.context import Kernel
+from kernel_stubs.cred import USER_ID
 from kernel_stubs.elf import UserProgram, load_elf, program_from_image
+from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.syscalls.system import random_bytes
-from kernel_stubs.syscalls.tasks import USER_ID
 from kernel_stubs.uaccess import write_user
 from kernel_stubs.vma import STACK_LIMIT, Area
 
@@ -24,6 +25,7 @@ PROGRAM_FILE = 0
 MAX_ARG_STRLEN = 32 * PAGE_SIZE
 MAX_ARG_TOTAL = STACK_LIMIT // 4
 HWCAP2_FSGSBASE = 2
+Texts = tuple[bytes, ...]
 
 
 def check_arguments(argv: tuple[bytes, ...], envp: tuple[bytes, ...]) -> None:
@@ -42,26 +44,33 @@ def check_arguments(argv: tuple[bytes, ...], envp: tuple[bytes, ...]) -> None:
 def new_mm(kernel: Kernel) -> int:
     """An empty address space: the linear address of its MmStruct."""
     address = mm_frames.direct_map(mm_frames.alloc_page(kernel.memory))
-    kernel.view(MmStruct, address).pgd = pgtable.pgd_alloc(kernel.memory)
+    space = kernel.view(MmStruct, address)
+    space.users = 1
+    try:
+        space.pgd = pgtable.pgd_alloc(kernel.memory)
+    except OutOfMemoryError:
+        mm_frames.free_page(kernel.memory, address - mm_frames.direct_map(0))
+        raise
     return address
 
 
-def exec_program(kernel: Kernel, mm: MmStruct, program: UserProgram) -> tuple[int, int]:
-    """Set up an empty address space to run the program: (RIP, RSP)."""
+def exec_program(
+    kernel: Kernel, mm: MmStruct, program: UserProgram, argv: Texts, envp: Texts, path: bytes, file: int = PROGRAM_FILE
+) -> tuple[int, int]:
+    """Set up an empty address space to run the program: (RIP, RSP). `file`: index of its data in Kernel.files."""
     for segment in program.segments:
         start = segment.address & -PAGE_SIZE
         end = page_align(segment.address + segment.memory_size)
         skip = segment.address - start
         # Without a zero-filled tail the mapping shows whatever the file has on its last page.
         size = segment.file_size + skip if segment.memory_size > segment.file_size else end - start
-        vma.map_area(kernel, mm, Area(start, end, segment.flags, 1 + PROGRAM_FILE, segment.file_offset - skip, size))
+        vma.map_area(kernel, mm, Area(start, end, segment.flags, 1 + file, segment.file_offset - skip, size))
     mm.start_brk = mm.brk = program.end
     mm.mmap_base = MMAP_BASE
-    return program.entry, _make_stack(kernel, mm, program)
+    return program.entry, _make_stack(kernel, mm, program, argv, envp, path)
 
 
-def _make_stack(kernel: Kernel, mm: MmStruct, program: UserProgram) -> int:
-    name = b"/" + program.name.encode().rpartition(b"/")[2]
+def _make_stack(kernel: Kernel, mm: MmStruct, program: UserProgram, argv: Texts, envp: Texts, name: bytes) -> int:
     blob = bytearray()
 
     def put(data: bytes) -> int:
@@ -71,9 +80,9 @@ def _make_stack(kernel: Kernel, mm: MmStruct, program: UserProgram) -> int:
 
     random = put(random_bytes(kernel, 16))
     platform = put(b"x86_64\0")
-    arguments = [put(text + b"\0") for text in kernel.argv]
+    arguments = [put(text + b"\0") for text in argv]
     mm_arguments = (arguments[0] if arguments else len(blob), len(blob))
-    environment = [put(text + b"\0") for text in kernel.envp]
+    environment = [put(text + b"\0") for text in envp]
     path = put(name + b"\0")
     put(bytes(8))
     base = (STACK_TOP - len(blob)) & -16

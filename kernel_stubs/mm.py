@@ -21,9 +21,11 @@ from kernel_stubs.abi import (
     MEMORY_INFO,
     PAGE_OFFSET,
     PTI_USER_PGTABLE,
+    THREAD_SIZE,
     VMALLOC_START,
     KernelData,
     MemoryInfo,
+    page_align,
 )
 from kernel_stubs.errno import OutOfMemoryError
 
@@ -63,6 +65,7 @@ def init_memory(memory: Memory, first_free: int) -> None:
     info.next_frame = -(-first_free // PAGE_SIZE) * PAGE_SIZE
     info.end = memory.size
     kernel_data(memory).vmalloc_next = VMALLOC_START
+    info.mem_map = _take_fresh(memory, page_align(2 * (memory.size // PAGE_SIZE)) // PAGE_SIZE, PAGE_SIZE)
     for pgd in (INIT_PGD, INIT_PGD + PTI_USER_PGTABLE):
         for index in _SHARED_PGD_ENTRIES:
             memory.write_u64(pgd + 8 * index, take_frame(memory) | Pte.P | Pte.RW | Pte.US | Pte.A)
@@ -151,6 +154,29 @@ def free_page(memory: Memory, frame: int) -> None:
     release_frame(memory, frame)
 
 
+def page_extra(memory: Memory, frame: int) -> int:
+    """How many owners a frame has beyond the first: more than 0 means copy before a write."""
+    return memory.read_u16(memory_info(memory).mem_map + frame // PAGE_SIZE * 2)
+
+
+def _set_extra(memory: Memory, frame: int, count: int) -> None:
+    memory.write(memory_info(memory).mem_map + frame // PAGE_SIZE * 2, count.to_bytes(2, "little"))
+
+
+def get_page(memory: Memory, frame: int) -> None:
+    """One more owner."""
+    _set_extra(memory, frame, page_extra(memory, frame) + 1)
+
+
+def put_page(memory: Memory, frame: int) -> None:
+    """An owner gives the frame up; the last one frees it."""
+    extra = page_extra(memory, frame)
+    if extra:
+        _set_extra(memory, frame, extra - 1)
+    else:
+        free_page(memory, frame)
+
+
 # --- the kernel's tables ----------------------------------------------------------------------------------------------
 def kernel_tables(memory: Memory) -> PageTables:
     """The table builder, with frames of this allocator."""
@@ -189,3 +215,23 @@ def vmalloc(memory: Memory, pages: int) -> int:
         map_kernel(memory, address + page * PAGE_SIZE, first + page * PAGE_SIZE, PAGE_KERNEL)
     data.vmalloc_next = address + pages * PAGE_SIZE
     return address
+
+
+def alloc_stack(memory: Memory) -> int:
+    """A task stack with guard pages: its lowest address. One that was given back is used again."""
+    data = kernel_data(memory)
+    stack = data.free_stacks
+    if not stack:
+        return vmalloc(memory, THREAD_SIZE // PAGE_SIZE)
+    at = frame_of(kernel_tables(memory).entry(INIT_PGD, stack))
+    data.free_stacks = memory.read_u64(at)
+    memory.write(at, bytes(THREAD_SIZE))  # vmalloc's frames lie side by side
+    return stack
+
+
+def free_stack(memory: Memory, stack: int) -> None:
+    """Give a task stack back; it stays mapped."""
+    data = kernel_data(memory)
+    at = frame_of(kernel_tables(memory).entry(INIT_PGD, stack))
+    memory.write_u64(at, data.free_stacks)
+    data.free_stacks = stack

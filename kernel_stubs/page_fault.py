@@ -46,8 +46,11 @@ def handle_mm_fault(kernel: Kernel, mm: MmStruct, address: int, *, write: bool, 
     bits = pgtable.pte_flags(area.flags)
     pte = pgtable.get_pte(kernel.memory, mm.pgd, page)
     if pgtable.has_frame(pte):
-        # Somebody else brought it in, or it has more rights now than the TLB knew.
-        pgtable.set_pte(kernel.memory, mm.pgd, page, mm_frames.frame_of(pte), bits)
+        # Somebody else brought it in, it has more rights now than the TLB knew, or it is to be copied.
+        frame = mm_frames.frame_of(pte)
+        if write and not area.flags & VmFlags.SHARED and mm_frames.page_extra(kernel.memory, frame):
+            frame = _copy_page(kernel, frame)
+        pgtable.set_pte(kernel.memory, mm.pgd, page, frame, vma.page_bits(kernel, area.flags, frame))
         kernel.machine.flush_tlb()
         return FaultResult.DONE
     frame = mm_frames.alloc_page(kernel.memory)
@@ -63,6 +66,14 @@ def handle_mm_fault(kernel: Kernel, mm: MmStruct, address: int, *, write: bool, 
         raise
     mm.minor_faults += 1
     return FaultResult.DONE
+
+
+def _copy_page(kernel: Kernel, frame: int) -> int:
+    """Copy on write: a frame of one's own instead of one that has several owners."""
+    own = mm_frames.alloc_page(kernel.memory)
+    kernel.memory.write(own, kernel.memory.read(frame, PAGE_SIZE))
+    mm_frames.put_page(kernel.memory, frame)
+    return own
 
 
 @c_function

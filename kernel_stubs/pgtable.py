@@ -7,24 +7,54 @@ kernel half (kernel_stubs.boot decides what).
 
 from __future__ import annotations
 
+import struct
+
 from emu.arch import PAGE_SIZE
 from emu.machine.memory import Memory
 from emu.machine.paging import ADDRESS_MASK, Pte
 from kernel_stubs import mm
 from kernel_stubs.abi import INIT_PGD, PTI_USER_PGTABLE, VmFlags
 
+_TABLE = struct.Struct("<512Q")
 PROTNONE = 1 << 8
 """A page that is there but not accessible (PROT_NONE): P is clear, this bit set."""
 
 
 def pgd_alloc(memory: Memory) -> int:
     """A pair of PGDs that share the kernel's half: the physical address of the first."""
-    pgd = mm.alloc_pages(memory, 2, align=2 * PAGE_SIZE)
+    data = mm.kernel_data(memory)
+    pgd = data.free_pgds
+    if pgd:
+        data.free_pgds = memory.read_u64(pgd)
+        memory.write_u64(pgd, 0)
+    else:
+        pgd = mm.alloc_pages(memory, 2, align=2 * PAGE_SIZE)
     half = 8 * mm.KERNEL_HALF
     for offset in (0, PTI_USER_PGTABLE):
         shared = memory.read(INIT_PGD + offset + half, PAGE_SIZE - half)
         memory.write(pgd + offset + half, shared)
     return pgd
+
+
+def pgd_free(memory: Memory, pgd: int) -> None:
+    """Give a pair of PGDs back, with the tables of its user half, which must have no pages any more."""
+    for entry in _TABLE.unpack(memory.read(pgd, PAGE_SIZE))[: mm.KERNEL_HALF]:
+        if entry & Pte.P:
+            _free_tables(memory, entry & ADDRESS_MASK, 2)
+    for offset in (0, PTI_USER_PGTABLE):
+        memory.write(pgd + offset, bytes(8 * mm.KERNEL_HALF))
+    data = mm.kernel_data(memory)
+    memory.write_u64(pgd, data.free_pgds)
+    data.free_pgds = pgd
+
+
+def _free_tables(memory: Memory, table: int, level: int) -> None:
+    """A table of this level (2: of PDEs' tables, 1: of page tables, 0: of pages) and those below it."""
+    if level:
+        for entry in _TABLE.unpack(memory.read(table, PAGE_SIZE)):
+            if entry & Pte.P:
+                _free_tables(memory, entry & ADDRESS_MASK, level - 1)
+    mm.release_frame(memory, table)
 
 
 def pte_flags(flags: int) -> int:

@@ -2,15 +2,168 @@
 
 from __future__ import annotations
 
-from kernel_stubs.context import Cpu
+from collections.abc import Iterator
+
+from kernel_stubs import mm
+from kernel_stubs.abi import THREAD_SIZE, ExitState, TaskState, TaskStruct
+from kernel_stubs.binding import Leave, Steps, c_function
+from kernel_stubs.context import Cpu, Kernel
+from kernel_stubs.fdtable import put_files, put_fs
+from kernel_stubs.fork import free_task, leave_mm
+from kernel_stubs.futex import exit_robust_list, wake_clear_child_tid
+from kernel_stubs.notify import notify_parent
+from kernel_stubs.pipe import ends_changed
+from kernel_stubs.sched import all_tasks, pick_next_task, prepare_switch, signal_wake_up, wake_up, wake_up_process
+from kernel_stubs.siginfo import signal_name
+from kernel_stubs.signal_state import release_signals
+from kernel_stubs.tick import TIMESLICE, arm_timer
+
+
+def threads(kernel: Kernel, leader: int) -> Iterator[tuple[int, TaskStruct]]:
+    """The tasks of a process that have not been freed."""
+    return ((address, task) for address, task in all_tasks(kernel) if task.group_leader == leader)
 
 
 def do_group_exit(cpu: Cpu, code: int) -> None:
-    """The current process ends; `code` as wait(2) reports it: status << 8, or the signal that killed it."""
-    from kernel_stubs.signal import signal_name  # signal.py needs this module
+    """The current process ends; `code` as wait(2) reports it: status << 8, or the signal that killed it.
 
+    Its tasks end on their way to user mode (`do_exit`).
+    """
+    kernel, task = cpu.kernel, cpu.current
+    leader = kernel.view(TaskStruct, task.group_leader)
+    if not leader.group_exit:
+        leader.group_exit, leader.group_exit_code = 1, code
+    task.exit_code = leader.group_exit_code
+    zap_other_threads(cpu)
+    task.exit_state = ExitState.REQUESTED
+    if task.group_leader == mm.kernel_data(kernel.memory).init_task and leader.live_threads == 1:
+        _finish(cpu, leader.group_exit_code)
+
+
+def zap_other_threads(cpu: Cpu) -> None:
+    """All other threads of this process are to end."""
+    here = cpu.percpu.current_task
+    for address, task in threads(cpu.kernel, cpu.current.group_leader):
+        if address != here and not task.exit_state:
+            task.exit_state = ExitState.REQUESTED
+            signal_wake_up(cpu, address)
+
+
+def request_exit(cpu: Cpu, code: int) -> None:
+    """Only the current thread ends (exit(2))."""
     task = cpu.current
-    task.exit_code = code
-    task.exit_state = 1
+    if cpu.view(TaskStruct, task.group_leader).live_threads == 1:
+        do_group_exit(cpu, code)
+    else:
+        task.exit_code, task.exit_state = code, ExitState.REQUESTED
+
+
+def _finish(cpu: Cpu, code: int) -> None:
     signal = code & 0x7F
     cpu.core.finish(f"killed by {signal_name(signal)}" if signal else f"exited with status {code >> 8}")
+
+
+def do_exit(cpu: Cpu) -> Steps:
+    """The current task is no more: all that it has goes, its parent is told, another task runs. Does not return."""
+    kernel, task, address = cpu.kernel, cpu.current, cpu.percpu.current_task
+    data = mm.kernel_data(cpu.memory)
+    leader_address = task.group_leader
+    leader = kernel.view(TaskStruct, leader_address)
+    last = leader.live_threads == 1
+    if last and leader_address == data.init_task:
+        task.exit_code = leader.group_exit_code if leader.group_exit else task.exit_code
+        _finish(cpu, task.exit_code)
+        return None
+    leader.live_threads -= 1
+    release_mm(cpu)
+    _release_files(cpu, task)
+    release_signals(kernel, task)
+    task.alarm_time = 0
+    if leader.group_exit:
+        task.exit_code = leader.group_exit_code
+    if last:
+        _end_of_group(cpu, leader_address)
+    if address != leader_address:
+        task.exit_state = ExitState.DEAD
+        wake_up(cpu, thread_channel(leader_address))
+    elif not last:
+        task.exit_state = ExitState.ZOMBIE
+    task.state = TaskState.DEAD
+    following = pick_next_task(cpu)
+    cpu.percpu.slice_end = cpu.core.clock + TIMESLICE
+    arm_timer(cpu, idle=following == cpu.percpu.idle_task)
+    stack = (task.stack, task.stack + THREAD_SIZE)
+    yield Leave("__switch_to_asm", prepare_switch(cpu, following), stack)
+    return None
+
+
+def thread_channel(leader: int) -> int:
+    """What execve sleeps on until the process's other threads are gone."""
+    return leader + 1
+
+
+def release_mm(cpu: Cpu) -> None:
+    """exec and exit: user memory is given up, and whoever waits for a word in it is told."""
+    task = cpu.current
+    if not task.mm:
+        return
+    exit_robust_list(cpu)
+    wake_clear_child_tid(cpu)
+    leave_mm(cpu)
+    vfork_done(cpu)
+
+
+def vfork_done(cpu: Cpu) -> None:
+    """The parent that lent its address space may go on."""
+    task = cpu.current
+    parent, task.vfork_parent = task.vfork_parent, 0
+    if parent:
+        wake_up_process(cpu, parent)
+
+
+def _release_files(cpu: Cpu, task: TaskStruct) -> None:
+    if task.files:
+        gone, task.files = put_files(cpu.kernel, task.files), 0
+        for inode in gone:
+            ends_changed(cpu, inode)
+    if task.fs:
+        put_fs(cpu.kernel, task.fs)
+        task.fs = 0
+
+
+def _end_of_group(cpu: Cpu, leader: int) -> None:
+    """The last thread of a process ends: children get a new parent, the parent is told."""
+    kernel = cpu.kernel
+    init = mm.kernel_data(cpu.memory).init_task
+    for address, task in list(all_tasks(kernel)):
+        if task.parent == leader and task.group_leader == address and address != leader:
+            task.parent = init
+            if task.exit_state == ExitState.ZOMBIE and not task.live_threads:
+                _notify_parent(cpu, address)
+    task = kernel.view(TaskStruct, leader)
+    if cpu.current.group_leader == leader and cpu.percpu.current_task != leader:
+        task.exit_code = cpu.current.exit_code if task.group_exit else task.exit_code
+    task.exit_state = ExitState.ZOMBIE
+    _notify_parent(cpu, leader)
+
+
+def _notify_parent(cpu: Cpu, child: int) -> None:
+    """A parent that does not care need not wait: the child is gone at once."""
+    if notify_parent(cpu, child):
+        release_task(cpu.kernel, child)
+
+
+def release_task(kernel: Kernel, address: int) -> None:
+    """A zombie has been waited for. If it has not left its stack yet, it is freed when it has."""
+    task = kernel.view(TaskStruct, address)
+    task.exit_state = ExitState.DEAD
+    if not task.on_cpu:
+        free_task(kernel, address)
+
+
+@c_function
+def make_task_dead(cpu: Cpu, signal: int) -> Steps:
+    """From rewind_stack_and_make_dead: the task's kernel code went wrong."""
+    do_group_exit(cpu, signal & 0x7F)
+    yield from do_exit(cpu)
+    return None

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from emu.arch import LOCAL_TIMER_VECTOR
-from kernel_stubs import mm
-from kernel_stubs.abi import PtRegs
+from kernel_stubs.abi import PtRegs, WaitResult
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
-from kernel_stubs.sched import set_need_resched
+from kernel_stubs.sched import all_tasks, set_need_resched, wake_up_process
+from kernel_stubs.signal import Sig, send_signal
+from kernel_stubs.tick import arm_timer
 
 NSEC_PER_SEC = 1_000_000_000
 BOOT_TIME = 1_700_000_000
 """CLOCK_REALTIME at the first instruction, in seconds since 1970."""
-
-
-def start_tick(cpu: Cpu) -> None:
-    """Set this CPU's APIC timer to the period that the boot options ask for."""
-    apic = cpu.core.apic
-    period = mm.kernel_data(cpu.memory).timer_period
-    if period:
-        apic.divide_configuration = 0xB  # by 1
-        apic.start_timer(cpu.core.clock, LOCAL_TIMER_VECTOR, period, periodic=True)
 
 
 def monotonic_ns(cpu: Cpu) -> int:
@@ -34,6 +25,21 @@ def realtime_ns(cpu: Cpu) -> int:
     return BOOT_TIME * NSEC_PER_SEC + cpu.core.clock
 
 
+def run_timers(cpu: Cpu) -> None:
+    """Wake those whose sleep is over, and send the alarms that are due."""
+    clock = cpu.core.clock
+    for address, task in all_tasks(cpu.kernel):
+        if task.thread_info.cpu != cpu.number:
+            continue
+        if task.wake_time and task.wake_time <= clock:
+            wake_up_process(cpu, address, WaitResult.TIMEOUT)
+        if task.alarm_time and task.alarm_time <= clock:
+            interval = task.alarm_interval
+            task.alarm_time = max(clock + 1, task.alarm_time + interval) if interval else 0
+            send_signal(cpu, task, Sig.SIGALRM)
+    arm_timer(cpu, idle=cpu.percpu.current_task == cpu.percpu.idle_task)
+
+
 @c_function
 def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     """The local APIC's timer. Every tick ends the current task's turn."""
@@ -41,8 +47,10 @@ def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     cpu.core.apic.eoi()
     percpu = cpu.percpu
     percpu.timer_ticks += 1
+    percpu.timer_armed = 0
     if percpu.current_task:
         set_need_resched(cpu)
+        run_timers(cpu)
     irq_exit_rcu(cpu)
     yield from irqentry_exit(cpu, regs)
     return None

@@ -9,7 +9,7 @@ import ctypes
 from dataclasses import dataclass, replace
 
 from emu.arch import PAGE_SIZE
-from emu.machine.paging import ADDRESS_MASK
+from emu.machine.paging import ADDRESS_MASK, Pte
 from kernel_stubs import mm as mm_frames
 from kernel_stubs import pgtable
 from kernel_stubs.abi import MAX_AREAS, MMAP_MIN_ADDR, TASK_SIZE_MAX, MmStruct, VmArea, VmFlags
@@ -128,12 +128,13 @@ def protect_range(kernel: Kernel, mm: MmStruct, start: int, end: int, flags: int
     for area in inside:
         if area.start != at:
             break
-        changed.append(replace(area, flags=(area.flags & VmFlags.GROWSDOWN) | flags))
+        changed.append(replace(area, flags=(area.flags & (VmFlags.GROWSDOWN | VmFlags.SHARED)) | flags))
         at = area.end
     _store(kernel, mm, [*outside, *changed, *inside[len(changed) :]])
     for page in present_pages(kernel, mm, start, at):
         frame = pgtable.get_pte(kernel.memory, mm.pgd, page) & ADDRESS_MASK
-        pgtable.set_pte(kernel.memory, mm.pgd, page, frame, pgtable.pte_flags(flags))
+        area = next(a for a in changed if page < a.end)
+        pgtable.set_pte(kernel.memory, mm.pgd, page, frame, page_bits(kernel, area.flags, frame))
     kernel.machine.flush_tlb()
     if at < end:
         raise SyscallError(Errno.ENOMEM)
@@ -155,8 +156,16 @@ def zap_range(kernel: Kernel, mm: MmStruct, start: int, end: int) -> None:
     for page in present_pages(kernel, mm, start, end):
         frame = pgtable.clear_pte(kernel.memory, mm.pgd, page)
         if frame is not None:
-            mm_frames.free_page(kernel.memory, frame)
+            mm_frames.put_page(kernel.memory, frame)
     kernel.machine.flush_tlb()
+
+
+def page_bits(kernel: Kernel, flags: int, frame: int) -> int:
+    """Leaf bits of a page of an area with these flags: not writable while others own the frame too (copy on write)."""
+    bits = pgtable.pte_flags(flags)
+    if bits & Pte.RW and not flags & VmFlags.SHARED and mm_frames.page_extra(kernel.memory, frame):
+        bits &= ~int(Pte.RW)
+    return bits
 
 
 def get_unmapped_area(kernel: Kernel, mm: MmStruct, length: int) -> int:

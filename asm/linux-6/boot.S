@@ -130,10 +130,12 @@ idt_set_gate:
     movl    %eax, 8(%r8)
     ret
 
-# Where a CPU waits when nothing is runnable.  STI's shadow keeps an interrupt from slipping in before HLT.
-# Entry: kernel GS and CR3, IF=0, on a task stack.  No exit.
+# Where a CPU waits when nothing is runnable.  C looks first, with interrupts off, and STI's shadow keeps one from
+# slipping in between its look and HLT.
+# Entry: kernel GS and CR3, IF=0, on the idle task's stack.  No exit.
 .globl cpu_idle_loop
 cpu_idle_loop:
+    call    schedule_idle
     sti
     hlt
     cli

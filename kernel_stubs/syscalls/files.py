@@ -1,38 +1,27 @@
-"""read, write and friends. There are three open files: the run's input, its output, its errors; each like a pipe."""
+"""Reading and writing open files (fs/read_write.c)."""
 
 from __future__ import annotations
 
-from kernel_stubs import mm
-from kernel_stubs.abi import NR_OPEN, FilesStruct, OpenFile
+from kernel_stubs import mm, pipe, ramfs
+from kernel_stubs.abi import File, Inode, InodeKind
+from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
+from kernel_stubs.fdtable import O_APPEND, get_file, readable, writable
+from kernel_stubs.rootfs import STDIN_INPUT
+from kernel_stubs.syscalls.system import random_bytes
 from kernel_stubs.syscalls.table import s32, s64, syscall
-from kernel_stubs.uaccess import access_ok, copy_from_user, copy_some_from_user, copy_to_user, get_user
+from kernel_stubs.uaccess import access_ok, copy_from_user, copy_some_from_user, copy_to_user, get_user, put_user
 
 MAX_RW_COUNT = 0x7FFF_F000
 IOV_MAX = 1024
-STDIN_FILE = 1
-"""Index of standard input in Kernel.files."""
-FD_CLOEXEC = 1
+AT_ONCE = 1 << 20
+"""No more is read from an endless device, or sent from file to file, in one go."""
+Pieces = list[tuple[int, int]]
+_SEEKABLE = (InodeKind.REGULAR, InodeKind.DIRECTORY, InodeKind.NULL, InodeKind.ZERO, InodeKind.FULL, InodeKind.RANDOM)
 
 
-def files_of(cpu: Cpu) -> FilesStruct:
-    """The current task's descriptors."""
-    return cpu.view(FilesStruct, cpu.current.files)
-
-
-def open_file(cpu: Cpu, fd: int) -> OpenFile:
-    """What a descriptor leads to; EBADF if it is closed."""
-    number = s32(fd)
-    if not 0 <= number < NR_OPEN:
-        raise SyscallError(Errno.EBADF)
-    value = files_of(cpu).fd[number]
-    if value not in (OpenFile.STDIN, OpenFile.STDOUT, OpenFile.STDERR):
-        raise SyscallError(Errno.EBADF)
-    return OpenFile(value)
-
-
-def _pieces(cpu: Cpu, vector: int, count: int) -> list[tuple[int, int]]:
+def _pieces(cpu: Cpu, vector: int, count: int) -> Pieces:
     """An iovec array: (address, length), checked as import_iovec does."""
     if count > IOV_MAX:
         raise SyscallError(Errno.EINVAL)
@@ -50,9 +39,14 @@ def _pieces(cpu: Cpu, vector: int, count: int) -> list[tuple[int, int]]:
     return pieces
 
 
-def _write(cpu: Cpu, fd: int, pieces: list[tuple[int, int]]) -> int:
-    if open_file(cpu, fd) is OpenFile.STDIN:
-        raise SyscallError(Errno.EBADF)  # not open for writing
+def _buffer(address: int, count: int) -> Pieces:
+    if not access_ok(address, count):
+        raise UserFaultError(address)
+    return [(address, min(count, MAX_RW_COUNT))]
+
+
+def gather(cpu: Cpu, pieces: Pieces) -> bytes:
+    """What user mode wants to write, up to the first byte that cannot be read; UserFaultError if that is the first."""
     parts: list[bytes] = []
     for address, length in pieces:
         try:
@@ -64,163 +58,214 @@ def _write(cpu: Cpu, fd: int, pieces: list[tuple[int, int]]) -> int:
         parts.append(part)
         if len(part) < length:
             break
-    data = b"".join(parts)
-    if data:
-        number = {OpenFile.STDOUT: 1, OpenFile.STDERR: 2}[open_file(cpu, fd)]
-        cpu.kernel.output.append((number, data))
-    return len(data)
+    return b"".join(parts)
 
 
-def _read(cpu: Cpu, fd: int, pieces: list[tuple[int, int]]) -> int:
-    if open_file(cpu, fd) is not OpenFile.STDIN:
-        raise SyscallError(Errno.EBADF)  # not open for reading
-    data = cpu.kernel.files[STDIN_FILE].data
-    state = mm.kernel_data(cpu.memory)
-    total = 0
+def scatter(cpu: Cpu, pieces: Pieces, data: bytes) -> int:
+    """Hand out what was read: how many bytes arrived; UserFaultError if not one did."""
+    done = 0
     for address, length in pieces:
-        chunk = data[state.stdin_position : state.stdin_position + length]
+        part = data[done : done + length]
         try:
-            copy_to_user(cpu, address, chunk)
+            copy_to_user(cpu, address, part)
         except UserFaultError:
-            if not total:
+            if not done:
                 raise
             break
-        state.stdin_position += len(chunk)
-        total += len(chunk)
-        if len(chunk) < length:
+        done += len(part)
+        if done == len(data):
             break
-    return total
+    return done
 
 
-def _buffer(address: int, count: int) -> list[tuple[int, int]]:
-    if not access_ok(address, count):
-        raise UserFaultError(address)
-    return [(address, min(count, MAX_RW_COUNT))]
-
-
-@syscall
-def sys_read(cpu: Cpu, fd: int, buffer: int, count: int) -> int:
-    """read(2)."""
-    open_file(cpu, fd)
-    return _read(cpu, fd, _buffer(buffer, count))
-
-
-@syscall
-def sys_write(cpu: Cpu, fd: int, buffer: int, count: int) -> int:
-    """write(2)."""
-    open_file(cpu, fd)
-    return _write(cpu, fd, _buffer(buffer, count))
-
-
-@syscall
-def sys_readv(cpu: Cpu, fd: int, vector: int, count: int) -> int:
-    """readv(2)."""
-    open_file(cpu, fd)
-    return _read(cpu, fd, _pieces(cpu, vector, count))
-
-
-@syscall
-def sys_writev(cpu: Cpu, fd: int, vector: int, count: int) -> int:
-    """writev(2)."""
-    open_file(cpu, fd)
-    return _write(cpu, fd, _pieces(cpu, vector, count))
-
-
-@syscall
-def sys_close(cpu: Cpu, fd: int) -> int:
-    """close(2)."""
-    open_file(cpu, fd)
-    files = files_of(cpu)
-    files.fd[s32(fd)] = OpenFile.CLOSED
-    files.cloexec &= ~(1 << s32(fd))
-    return 0
-
-
-def _duplicate(cpu: Cpu, fd: int, new: int, *, cloexec: bool) -> int:
-    kind = open_file(cpu, fd)
-    files = files_of(cpu)
-    files.fd[new] = kind
-    files.cloexec = files.cloexec & ~(1 << new) | cloexec << new
-    return new
-
-
-def _lowest_free(cpu: Cpu, first: int) -> int:
-    files = files_of(cpu)
-    for number in range(first, NR_OPEN):
-        if files.fd[number] == OpenFile.CLOSED:
-            return number
-    raise SyscallError(Errno.EMFILE)
-
-
-@syscall
-def sys_dup(cpu: Cpu, fd: int) -> int:
-    """dup(2)."""
-    open_file(cpu, fd)
-    return _duplicate(cpu, fd, _lowest_free(cpu, 0), cloexec=False)
-
-
-@syscall
-def sys_dup2(cpu: Cpu, fd: int, new: int) -> int:
-    """dup2(2)."""
-    open_file(cpu, fd)
-    if not 0 <= s32(new) < NR_OPEN:
+# --- reading ----------------------------------------------------------------------------------------------------------
+def _read(cpu: Cpu, file: File, pieces: Pieces) -> int | Steps:
+    if not readable(file):
         raise SyscallError(Errno.EBADF)
-    return s32(new) if s32(fd) == s32(new) else _duplicate(cpu, fd, s32(new), cloexec=False)
+    node = cpu.view(Inode, file.inode)
+    if node.kind == InodeKind.PIPE:
+        return _read_pipe(cpu, file, pieces)
+    wanted = sum(length for _, length in pieces)
+    if node.kind == InodeKind.STDIN:
+        state = mm.kernel_data(cpu.memory)
+        data = cpu.kernel.files[STDIN_INPUT].data[state.stdin_position :][:wanted]
+        done = scatter(cpu, pieces, data)
+        state.stdin_position += done
+        return done
+    done = scatter(cpu, pieces, read_at(cpu, node, file.position, wanted))
+    if node.kind == InodeKind.REGULAR:
+        file.position += done
+    return done
+
+
+def read_at(cpu: Cpu, node: Inode, position: int, wanted: int) -> bytes:
+    """Content of what is always ready: a regular file or a device."""
+    match node.kind:
+        case InodeKind.REGULAR:
+            return ramfs.read_inode(cpu.kernel, node, position, wanted)
+        case InodeKind.DIRECTORY:
+            raise SyscallError(Errno.EISDIR)
+        case InodeKind.ZERO | InodeKind.FULL:
+            return bytes(min(wanted, AT_ONCE))
+        case InodeKind.RANDOM:
+            return random_bytes(cpu.kernel, min(wanted, AT_ONCE))
+        case InodeKind.NULL:
+            return b""
+    raise SyscallError(Errno.EINVAL)
+
+
+def _read_pipe(cpu: Cpu, file: File, pieces: Pieces) -> Steps:
+    inode = file.inode
+    ready = yield from pipe.read_pipe(cpu, file, sum(length for _, length in pieces))
+    done = scatter(cpu, pieces, pipe.peek(cpu.kernel, cpu.view(Inode, inode), ready or 0))
+    pipe.consume(cpu, inode, done)
+    return done
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+def _write(cpu: Cpu, file: File, pieces: Pieces) -> int | Steps:
+    if not writable(file):
+        raise SyscallError(Errno.EBADF)
+    return write_file(cpu, file, gather(cpu, pieces))
+
+
+def write_file(cpu: Cpu, file: File, data: bytes) -> int | Steps:
+    """Write at the file's position."""
+    node = cpu.view(Inode, file.inode)
+    match node.kind:
+        case InodeKind.PIPE:
+            return pipe.write_pipe(cpu, file, data)
+        case InodeKind.STDOUT | InodeKind.STDERR:
+            if data:
+                cpu.kernel.output.append((1 if node.kind == InodeKind.STDOUT else 2, data))
+            return len(data)
+        case InodeKind.NULL | InodeKind.ZERO | InodeKind.RANDOM:
+            return len(data)
+        case InodeKind.REGULAR:
+            if file.flags & O_APPEND:
+                file.position = node.size
+            done = ramfs.write_inode(cpu.kernel, node, file.position, data)
+            file.position += done
+            return done
+        case InodeKind.FULL:
+            raise SyscallError(Errno.ENOSPC)
+    raise SyscallError(Errno.EINVAL)
+
+
+# --- the calls --------------------------------------------------------------------------------------------------------
+@syscall
+def sys_read(cpu: Cpu, fd: int, buffer: int, count: int) -> int | Steps:
+    """read(2)."""
+    file = get_file(cpu, fd)
+    return _read(cpu, file, _buffer(buffer, count))
 
 
 @syscall
-def sys_fcntl(cpu: Cpu, fd: int, command: int, argument: int) -> int:
-    """fcntl(2): duplicating, descriptor flags, status flags."""
-    kind = open_file(cpu, fd)
-    files = files_of(cpu)
-    bit = 1 << s32(fd)
-    match command & 0xFFFF_FFFF:
-        case 0 | 1030:  # F_DUPFD, F_DUPFD_CLOEXEC
-            if argument >= NR_OPEN:
-                raise SyscallError(Errno.EINVAL)
-            return _duplicate(cpu, fd, _lowest_free(cpu, argument), cloexec=command == 1030)
-        case 1:  # F_GETFD
-            return FD_CLOEXEC if files.cloexec & bit else 0
-        case 2:  # F_SETFD
-            files.cloexec = files.cloexec | bit if argument & FD_CLOEXEC else files.cloexec & ~bit
-            return 0
-        case 3:  # F_GETFL: O_RDONLY, O_WRONLY
-            return 0 if kind is OpenFile.STDIN else 1
-        case _:
-            raise SyscallError(Errno.EINVAL)
+def sys_write(cpu: Cpu, fd: int, buffer: int, count: int) -> int | Steps:
+    """write(2)."""
+    file = get_file(cpu, fd)
+    return _write(cpu, file, _buffer(buffer, count))
+
+
+@syscall
+def sys_readv(cpu: Cpu, fd: int, vector: int, count: int) -> int | Steps:
+    """readv(2)."""
+    file = get_file(cpu, fd)
+    return _read(cpu, file, _pieces(cpu, vector, count))
+
+
+@syscall
+def sys_writev(cpu: Cpu, fd: int, vector: int, count: int) -> int | Steps:
+    """writev(2)."""
+    file = get_file(cpu, fd)
+    return _write(cpu, file, _pieces(cpu, vector, count))
+
+
+def _positioned(cpu: Cpu, fd: int, position: int) -> tuple[File, Inode]:
+    file = get_file(cpu, fd)
+    if s64(position) < 0:
+        raise SyscallError(Errno.EINVAL)
+    node = cpu.view(Inode, file.inode)
+    if node.kind not in _SEEKABLE:
+        raise SyscallError(Errno.ESPIPE)
+    return file, node
+
+
+@syscall
+def sys_pread64(cpu: Cpu, fd: int, buffer: int, count: int, position: int) -> int:
+    """pread64(2)."""
+    file, node = _positioned(cpu, fd, position)
+    if not readable(file):
+        raise SyscallError(Errno.EBADF)
+    pieces = _buffer(buffer, count)
+    return scatter(cpu, pieces, read_at(cpu, node, position, pieces[0][1]))
+
+
+@syscall
+def sys_pwrite64(cpu: Cpu, fd: int, buffer: int, count: int, position: int) -> int:
+    """pwrite64(2)."""
+    file, node = _positioned(cpu, fd, position)
+    if not writable(file):
+        raise SyscallError(Errno.EBADF)
+    data = gather(cpu, _buffer(buffer, count))
+    return ramfs.write_inode(cpu.kernel, node, position, data) if node.kind == InodeKind.REGULAR else len(data)
 
 
 @syscall
 def sys_lseek(cpu: Cpu, fd: int, offset: int, whence: int) -> int:
     """lseek(2)."""
-    open_file(cpu, fd)
-    raise SyscallError(Errno.ESPIPE)
-
-
-@syscall
-def sys_ioctl(cpu: Cpu, fd: int, command: int, argument: int) -> int:
-    """ioctl(2): none of the files is a terminal."""
-    open_file(cpu, fd)
-    raise SyscallError(Errno.ENOTTY)
-
-
-POLLIN, POLLOUT, POLLNVAL = 0x1, 0x4, 0x20
-
-
-@syscall
-def sys_poll(cpu: Cpu, fds: int, count: int, timeout: int) -> int:
-    """poll(2). All files are always ready, so it never has to wait, unless nothing is asked of any."""
-    if count > NR_OPEN:
+    file = get_file(cpu, fd)
+    node = cpu.view(Inode, file.inode)
+    if node.kind not in _SEEKABLE:
+        raise SyscallError(Errno.ESPIPE)
+    bases = {0: 0, 1: file.position, 2: node.size if node.kind == InodeKind.REGULAR else 0}
+    if s32(whence) not in bases:
         raise SyscallError(Errno.EINVAL)
-    ready = 0
-    for entry in range(fds, fds + 8 * count, 8):
-        fd, events = s32(get_user(cpu, entry, 4)), get_user(cpu, entry + 4, 2)
-        revents = 0
-        if fd >= 0:
-            try:
-                revents = events & (POLLIN if open_file(cpu, fd) is OpenFile.STDIN else POLLOUT)
-            except SyscallError:
-                revents = POLLNVAL
-        copy_to_user(cpu, entry + 6, revents.to_bytes(2, "little"))
-        ready += bool(revents)
-    return ready
+    position = bases[s32(whence)] + s64(offset)
+    if not 0 <= position <= ramfs.MAX_FILE:
+        raise SyscallError(Errno.EINVAL)
+    file.position = position
+    return position
+
+
+@syscall
+def sys_ftruncate(cpu: Cpu, fd: int, size: int) -> int:
+    """ftruncate(2)."""
+    if s64(size) < 0:
+        raise SyscallError(Errno.EINVAL)
+    file = get_file(cpu, fd)
+    node = cpu.view(Inode, file.inode)
+    if node.kind != InodeKind.REGULAR or not writable(file):
+        raise SyscallError(Errno.EINVAL)
+    ramfs.truncate(cpu.kernel, node, size)
+    return 0
+
+
+@syscall
+def sys_fsync(cpu: Cpu, fd: int) -> int:
+    """fsync(2): there is nothing behind the memory."""
+    node = cpu.view(Inode, get_file(cpu, fd).inode)
+    if node.kind not in (InodeKind.REGULAR, InodeKind.DIRECTORY):
+        raise SyscallError(Errno.EINVAL)
+    return 0
+
+
+@syscall
+def sys_sendfile(cpu: Cpu, out: int, source: int, offset: int, count: int) -> Steps:
+    """sendfile(2), from a regular file."""
+    target, file = get_file(cpu, out), get_file(cpu, source)
+    if not readable(file) or not writable(target):
+        raise SyscallError(Errno.EBADF)
+    node = cpu.view(Inode, file.inode)
+    if node.kind != InodeKind.REGULAR or target.flags & O_APPEND:
+        raise SyscallError(Errno.EINVAL)
+    at = get_user(cpu, offset) if offset else file.position
+    if s64(at) < 0:
+        raise SyscallError(Errno.EINVAL)
+    result = write_file(cpu, target, ramfs.read_inode(cpu.kernel, node, at, min(count, AT_ONCE)))
+    done = result if isinstance(result, int) else (yield from result) or 0
+    if offset:
+        put_user(cpu, offset, at + done)
+    else:
+        file.position += done
+    return done

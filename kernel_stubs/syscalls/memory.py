@@ -7,7 +7,7 @@ from kernel_stubs import vma
 from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.syscalls.files import open_file
+from kernel_stubs.fdtable import get_file
 from kernel_stubs.syscalls.table import syscall
 from kernel_stubs.vma import Area
 
@@ -64,7 +64,7 @@ def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int
     if offset % PAGE_SIZE:
         raise SyscallError(Errno.EINVAL)
     if not flags & MAP_ANONYMOUS:
-        open_file(cpu, fd)
+        get_file(cpu, fd)
         raise SyscallError(Errno.ENODEV)
     if not length:
         raise SyscallError(Errno.EINVAL)

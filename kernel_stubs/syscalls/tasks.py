@@ -1,20 +1,16 @@
-"""Calls about the process itself: its end, its identity, its segment bases, its limits."""
+"""Calls about the task itself: its segment bases, its registrations with the C library, its limits."""
 
 from __future__ import annotations
 
 from emu.arch import Msr
 from kernel_stubs.abi import TASK_SIZE_MAX, Tif
 from kernel_stubs.context import Cpu
+from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
-from kernel_stubs.process import do_group_exit
 from kernel_stubs.rseq import CPU_ID_UNINITIALIZED, RSEQ_SIZE, write_cpu_id
-from kernel_stubs.sched import schedule
 from kernel_stubs.syscalls.table import s32, syscall
 from kernel_stubs.uaccess import access_ok, copy_to_user, put_user, strncpy_from_user
 from kernel_stubs.vma import STACK_LIMIT
-
-USER_ID = 1000
-"""Of the user and the group that everything runs as."""
 
 ROBUST_LIST_HEAD_SIZE = 24
 RSEQ_FLAG_UNREGISTER = 1
@@ -25,76 +21,6 @@ _LIMITS: dict[int, tuple[int, int]] = {
     RLIMIT_CORE: (0, RLIM_INFINITY),
     RLIMIT_NOFILE: (64, 64),
 }
-
-
-@syscall
-def sys_exit(cpu: Cpu, status: int) -> int:
-    """exit(2): there is one thread."""
-    do_group_exit(cpu, (status & 0xFF) << 8)
-    return 0
-
-
-@syscall
-def sys_exit_group(cpu: Cpu, status: int) -> int:
-    """exit_group(2)."""
-    do_group_exit(cpu, (status & 0xFF) << 8)
-    return 0
-
-
-@syscall
-def sys_getpid(cpu: Cpu) -> int:
-    """getpid(2)."""
-    return cpu.current.tgid
-
-
-@syscall
-def sys_gettid(cpu: Cpu) -> int:
-    """gettid(2)."""
-    return cpu.current.pid
-
-
-@syscall
-def sys_getppid(cpu: Cpu) -> int:
-    """getppid(2): the kernel started us."""
-    return 0
-
-
-@syscall
-def sys_getuid(cpu: Cpu) -> int:
-    """getuid(2)."""
-    return USER_ID
-
-
-@syscall
-def sys_geteuid(cpu: Cpu) -> int:
-    """geteuid(2)."""
-    return USER_ID
-
-
-@syscall
-def sys_getgid(cpu: Cpu) -> int:
-    """getgid(2)."""
-    return USER_ID
-
-
-@syscall
-def sys_getegid(cpu: Cpu) -> int:
-    """getegid(2)."""
-    return USER_ID
-
-
-@syscall
-def sys_setuid(cpu: Cpu, user: int) -> int:
-    """setuid(2): only to what one is already."""
-    if user & 0xFFFF_FFFF != USER_ID:
-        raise SyscallError(Errno.EPERM)
-    return 0
-
-
-@syscall
-def sys_setgid(cpu: Cpu, group: int) -> int:
-    """setgid(2)."""
-    return sys_setuid(cpu, group)
 
 
 @syscall
@@ -168,13 +94,6 @@ def sys_rseq(cpu: Cpu, area: int, length: int, flags: int, signature: int) -> in
 
 
 @syscall
-def sys_sched_yield(cpu: Cpu) -> int:
-    """sched_yield(2)."""
-    schedule(cpu)
-    return 0
-
-
-@syscall
 def sys_prlimit64(cpu: Cpu, pid: int, resource: int, new: int, old: int) -> int:
     """prlimit64(2): limits can be read, not changed."""
     if s32(pid) not in (0, cpu.current.pid):
@@ -207,3 +126,6 @@ def sys_prctl(cpu: Cpu, option: int, argument: int) -> int:
         case _:
             raise SyscallError(Errno.EINVAL)
     return 0
+
+
+__all__ = ["USER_ID"]

@@ -1,0 +1,80 @@
+"""The part of a task switch that is C (arch/x86/kernel/process_64.c), and where a new task begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from emu.arch import Msr
+from kernel_stubs.abi import THREAD_SIZE, ExitState, PtRegs, TaskStruct
+from kernel_stubs.binding import Steps, c_function
+from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.entry_common import exit_to_user_mode_loop
+from kernel_stubs.errno import SyscallError
+from kernel_stubs.fork import free_task
+from kernel_stubs.sched import restore_fpu
+from kernel_stubs.uaccess import put_user
+
+Thread = Callable[[Cpu, int], Steps]
+"""thread(cpu, argument): a kernel thread's function."""
+
+_threads: dict[str, Thread] = {}
+
+
+def kernel_thread(function: Thread) -> Thread:
+    """Register a kernel thread's function under its own name. Its id is its place, counted from 1."""
+    if function.__name__ in _threads:
+        raise ValueError(f"kernel thread {function.__name__} is defined twice")
+    _threads[function.__name__] = function
+    return function
+
+
+def thread_id(name: str) -> int:
+    """What stands in RBX of a new kernel thread."""
+    return list(_threads).index(name) + 1
+
+
+def task_pt_regs(kernel: Kernel, task: TaskStruct) -> PtRegs:
+    """User mode's registers, at the end of the task's stack."""
+    return kernel.view(PtRegs, task.stack + THREAD_SIZE - PtRegs.SIZE)
+
+
+@c_function
+def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
+    """The stack is the next task's already: its segment bases, its name in the per-CPU area."""
+    kernel, core, percpu = cpu.kernel, cpu.core, cpu.percpu
+    before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
+    before.fsbase, before.gsbase = core.cpu.fs_base, core.cpu.kernel_gs_base
+    if core.cpu.fs_base != after.fsbase:
+        core.write_msr(Msr.FS_BASE, after.fsbase)
+    if core.cpu.kernel_gs_base != after.gsbase:
+        core.write_msr(Msr.KERNEL_GS_BASE, after.gsbase)
+    percpu.current_task = following
+    percpu.top_of_stack = after.stack + THREAD_SIZE
+    percpu.next_task = 0
+    before.on_cpu, after.on_cpu = 0, 1
+    if before.exit_state == ExitState.DEAD:
+        free_task(kernel, prev)
+    return prev
+
+
+def schedule_tail(cpu: Cpu) -> None:
+    """What is left to do for a new task once it runs: its own pid into its memory (CLONE_CHILD_SETTID)."""
+    task = cpu.current
+    if task.set_child_tid:
+        with suppress(SyscallError):  # as Linux ignores it
+            put_user(cpu, task.set_child_tid, task.pid, 4)
+
+
+@c_function
+def ret_from_fork(cpu: Cpu, prev: int, regs: PtRegs, function: int, argument: int) -> Steps:
+    """A new task's first C function; it returns when the task goes to user mode."""
+    schedule_tail(cpu)
+    yield from restore_fpu(cpu)
+    if function:
+        threads = list(_threads.values())
+        if not 1 <= function <= len(threads):
+            raise KernelOops(f"kernel BUG: a kernel thread with the unknown function {function:#x}")
+        yield from threads[function - 1](cpu, argument)
+    yield from exit_to_user_mode_loop(cpu, regs)
+    return None
