@@ -99,6 +99,17 @@ class Plan:
         if isinstance(event, Delivered) and self._last.get(event.cpu) == (event.clock, event.ip):
             self._resuming.add((event.cpu, event.ip))
 
+    def copy(self) -> Plan:
+        """An independent copy, for a snapshot."""
+        return Plan(list(self.waiting), dict(self.arrivals), dict(self._last), set(self._resuming))
+
+    def load(self, saved: Plan) -> None:
+        """Back to what `copy` gave."""
+        fresh = saved.copy()
+        self.waiting, self.arrivals, self._last, self._resuming = (
+            fresh.waiting, fresh.arrivals, fresh._last, fresh._resuming,
+        )  # fmt: skip
+
     def breakpoints(self, cpu: int) -> set[int]:
         """Addresses where this CPU has to stop."""
         return {a for i in self.waiting if i.cpu == cpu and i.boundary is not None for a in i.boundary.addresses}

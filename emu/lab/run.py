@@ -170,10 +170,15 @@ def run_prepared(
             case.injections,
             scenario.budget,
             reproduce,
-            allowed=_ALLOWED.get(scenario.expect.end or "", frozenset()),
+            allowed=allowed_endings(scenario),
             trace=trace(case.name) if trace else None,
         )
         yield _report(prepared.file.name, scenario, case.name, facts, reproduce)
+
+
+def allowed_endings(scenario: Scenario) -> frozenset[str]:
+    """What the progress invariant is to let pass, for the end that a scenario expects."""
+    return _ALLOWED.get(scenario.expect.end or "", frozenset())
 
 
 def _report(name: str, scenario: Scenario, case: str, facts: Facts, reproduce: str) -> Report:

@@ -249,9 +249,10 @@ class Scenario(Model):
 class ScenarioFile:
     """A scenario with where its parts stand."""
 
-    def __init__(self, name: str, scenario: Scenario, lines: Lines) -> None:
+    def __init__(self, name: str, scenario: Scenario, lines: Lines, text: str = "") -> None:
         self.name = name
         """The file's name in messages."""
+        self.text = text
         self.scenario = scenario
         self.lines = lines
 
@@ -273,7 +274,7 @@ def parse_scenario(text: str, name: str) -> ScenarioFile:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise ScenarioError("\n".join(complaints(error, Scenario, name, lines))) from None
-    return ScenarioFile(name, scenario, lines)
+    return ScenarioFile(name, scenario, lines, text)
 
 
 def _syntax_error(name: str, text: str, message: str) -> str:
