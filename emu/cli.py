@@ -225,6 +225,58 @@ def _input(name: str | None) -> bytes:
         raise Entry64Error(f"{name}: cannot be read: {getattr(error, 'strerror', error)}") from None
 
 
+# --- sweep ------------------------------------------------------------------------------------------------------------
+@main.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
+@click.option("--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf, or all.")
+@click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
+@click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
+@click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
+@click.option("--findings", metavar="FOLDER", help="Write a scenario file for each finding into this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@_own_sources
+def sweep(
+    scenarios: tuple[str, ...],
+    events: str,
+    depth: int,
+    window: str,
+    jobs: int | None,
+    db: str | None,
+    findings: str | None,
+    as_json: bool,
+    sources: str | None,
+) -> None:
+    """Raise every event at every instruction boundary of scenarios, and judge what comes of it."""
+    from emu.lab.shipped import find_scenario
+    from emu.lab.sweep import command
+    from emu.lab.sweep.events import events_named
+    from emu.lab.sweep.scene import Options
+    from emu.lab.sweep.store import Store
+
+    names = tuple(event.name for event in events_named(events))
+    options = Options(names, depth, window, _read_sources(sources))
+    files = [find_scenario(name) for name in scenarios]
+    store = Store(None if db is None else Path(db))
+    try:
+        with command.shown_progress(not as_json) as progress:
+            results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress)
+    except KeyboardInterrupt:
+        click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
+        sys.exit(130)
+    finally:
+        store.close()
+    written = command.write_findings(results, Path(findings)) if findings else []
+    if as_json:
+        click.echo(command.as_json(results))
+    else:
+        for result in results:
+            click.echo("\n".join(command.text_lines(result)))
+        for path in written:
+            click.echo(f"reproduce: entry64 run {f'--sources {sources} ' if sources else ''}{path}")
+    sys.exit(0 if all(result.clean for result in results) else 1)
+
+
 # --- image ------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("kernel")

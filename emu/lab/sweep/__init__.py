@@ -1,0 +1,11 @@
+"""The sweep: every event at every instruction boundary of a scenario, nested if asked; docs/sweep.md explains it.
+
+events.py    what can be injected, and where that makes sense
+state.py     when two states are the same: registers and memory apart from dead stack and counters
+bench.py     one booted system that goes to any boundary of its run and back
+walk.py      the cases of one stretch of the run, and their verdicts
+plan.py      what one sweep is made of: scenarios, events, depth, window, and its units of work
+store.py     results in SQLite, from which an interrupted sweep goes on
+pool.py      worker processes; one that dies costs its case only
+command.py   the command line's side: progress, the table, the exit status
+"""

@@ -1,0 +1,224 @@
+"""One booted system that goes to any boundary of its run and back, and runs cases from there.
+
+A boundary is a clock and an address: several share a clock where an event is delivered, or where C has run, for neither
+takes an instruction. The bench stops at each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from emu.arch import FIRST_EXTERNAL_VECTOR, PAGE_SIZE
+from emu.events import Delivered, Event
+from emu.lab.injection import Injection, Plan, fire
+from emu.lab.invariants import Judge, JudgeState
+from emu.lab.rig import BOOTED
+from emu.lab.run import Prepared, allowed_endings
+from emu.lab.sweep.events import LAZY_PAGE, SweepEvent
+from emu.lab.sweep.state import Comparer
+from emu.lab.view import View
+from emu.machine.end import End, EndKind
+from emu.machine.machine import MachineSnapshot
+from kernel_stubs.abi import IdtSource, TaskStruct
+from kernel_stubs.binding import SLOT_RET
+from kernel_stubs.boot import boot
+from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
+
+MAX_EXTRA = 50_000
+"""Instructions that a case may take beyond the baseline: an endless loop after that."""
+_MAX_DELIVERIES = 3_000
+"""And entries in all."""
+_FREE_FRAMES = 64
+
+
+class Boundary(NamedTuple):
+    """A point of a run."""
+
+    clock: int
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A state of the bench at rest."""
+
+    machine: MachineSnapshot
+    judge: JudgeState
+    plan: Plan
+    output: int
+
+
+class Bench:
+    """The system of one scenario, at the start of its run."""
+
+    def __init__(self, prepared: Prepared, injections: tuple[Injection, ...], events: tuple[SweepEvent, ...]) -> None:
+        self.system = boot(prepared.options)
+        self.machine, self.binding = self.system.machine, self.system.binding
+        self.core = self.machine.cores[0]
+        self.view = View(self.system, prepared.user, prepared.options.program.symbols)
+        self.judge = Judge(self.view, allowed=allowed_endings(prepared.file.scenario))
+        self.plan = Plan(list(injections))
+        self.comparer = Comparer(self.system, self.view, self.judge.chain, [e.vector for e in events if e.interrupt])
+        self.injected: Delivered | None = None
+        """The newest delivery of an event from outside."""
+        self.interrupted: set[Boundary] = set()
+        """Where events were delivered since this was last cleared."""
+        self.deliveries = 0
+        self._arrived = False
+        self._breaks_at: set[int] = set()
+        self.budget = prepared.file.scenario.budget
+        image = prepared.options.image
+        self._stops = {
+            slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)
+        } | _handlers(prepared, events)  # fmt: skip
+        self.machine.observers[:] = [self._observe, self.judge, self.plan]
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, Delivered):
+            self.deliveries += 1
+            self.interrupted.add(Boundary(event.clock, event.ip))
+            if event.injected:
+                self.injected = event
+
+    # --- to and fro -------------------------------------------------------------------------------------------------
+    def save(self) -> Saved:
+        """The state; only at rest (Binding.at_rest)."""
+        output = len(self.system.kernel.output)
+        return Saved(self.machine.snapshot(), self.judge.save(), self.plan.copy(), output)
+
+    def load(self, saved: Saved) -> None:
+        """Back."""
+        self.machine.restore(saved.machine)
+        self.binding.forget()
+        self.judge.load(saved.judge)
+        self.plan.load(saved.plan)
+        self._arrived = True
+        del self.system.kernel.output[saved.output :]
+        self.deliveries = 0
+        self._set_stops()
+
+    @property
+    def here(self) -> Boundary:
+        """The present boundary."""
+        return Boundary(self.core.clock, self.core.cpu.ip)
+
+    def to_boot(self) -> End | None:
+        """From reset to where the kernel goes to user mode for the first time; the end of the run if it comes first."""
+        booted = self.view.image.symbols.get(BOOTED, -1)
+        self._break_at({booted})
+        while True:
+            end = self._advance(self.budget, None, {booted})
+            if end is not None or self.core.cpu.ip == booted:
+                self._set_stops()
+                return end
+
+    def _set_stops(self) -> None:
+        self._break_at(self._stops | self.plan.breakpoints(0) if self.plan.waiting else self._stops)
+
+    def _break_at(self, wanted: set[int]) -> None:
+        if wanted != self._breaks_at:
+            self._breaks_at = set(wanted)
+            self.core.set_breakpoints(wanted)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def go(self, limit: int, until: Callable[[], bool]) -> End:
+        """Run until `until` holds (UNTIL), the clock is `limit` (LIMIT), or the run ends."""
+        while True:
+            end = self._advance(limit, until, None)
+            if end is not None:
+                return end
+            if self.core.clock >= limit or self.deliveries > _MAX_DELIVERIES:
+                return End(EndKind.LIMIT, self.core.cpu.ip, "endless loop")
+
+    def step(self) -> End | None:
+        """To the next boundary; the end of the run if there is none."""
+        start = self.here
+        while True:
+            end = self._advance(start.clock + 1, None, None)
+            if end is not None or self.here != start:
+                return end
+
+    def run_to(self, target: Boundary) -> None:
+        """Along a path that is known to lead there."""
+        while self.here != target:
+            if self.core.clock < target.clock:
+                end = self._advance(target.clock, None, None)
+            else:
+                end = self.step()
+            if end is not None or self.core.clock > target.clock:
+                raise RuntimeError(f"the run is not deterministic: {target} is not reached")
+
+    def _advance(self, limit: int, until: Callable[[], bool] | None, stops: set[int] | None) -> End | None:
+        """One advance of the machine, with the scenario's own injections; an End if the run or `until` is over."""
+        plan = self.plan
+        if plan.waiting:
+            self._break_at((self._stops if stops is None else stops) | plan.breakpoints(0))
+            due = plan.next_counts().get(0, limit)
+            if self.core.clock < due:
+                limit = min(limit, due)
+        before = self.here
+        _, end = self.machine.advance(limit, None, until)
+        # After a restore the machine reports the breakpoint that it is on once more.
+        again, self._arrived = self._arrived and self.here == before, False
+        if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
+            return end
+        if plan.waiting and not again:
+            for injection in plan.due(self.core, arrived=end.kind is EndKind.BREAKPOINT):
+                fire(injection, self.system.kernel, self.core)
+        return None
+
+    # --- the page that `pf` faults on -------------------------------------------------------------------------------
+    def prime(self) -> None:
+        """Leave free frames behind: a fault on the lazy page takes one, and `unmap_lazy` gives just that one back."""
+        kernel = self.system.kernel
+        pages = [LAZY_PAGE + PAGE_SIZE * n for n in range(_FREE_FRAMES)]
+        for page in pages:
+            vmalloc_fault(kernel, page)
+        for page in reversed(pages):
+            vfree_lazy(kernel, page)
+
+    def unmap_lazy(self) -> None:
+        """Undo the one thing that a page fault in the kernel does for good: the page is missing again."""
+        scratch = self.view.percpu_word(0, "nmi_scratch")
+        for page in (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,):
+            vfree_lazy(self.system.kernel, page)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+    def outcome(self, end: End) -> tuple[object, ...]:
+        """What the outside world sees of a run that is over."""
+        kernel = self.system.kernel
+        task = self.view.percpu_word(0, "current_task")
+        status = kernel.view(TaskStruct, task).exit_code if task and end.kind is EndKind.FINISHED else 0
+        return end.kind, status, tuple(kernel.output)
+
+    @property
+    def depth(self) -> int:
+        """Entries under way."""
+        return len(self.judge.chain.stack(0))
+
+    def in_user_mode(self) -> bool:
+        """Whether user mode runs, with nothing under way."""
+        return self.core.cpu.cpl == 3 and not self.judge.chain.stack(0)
+
+    @property
+    def violated(self) -> bool:
+        """Whether an invariant is broken."""
+        return any(invariant.violations for invariant in self.judge.invariants)
+
+
+def _handlers(prepared: Prepared, events: tuple[SweepEvent, ...]) -> set[int]:
+    """First instructions of the entries that a case may take, from the image's idt_source and its stubs' places."""
+    image, found = prepared.options.image, set()
+    row = image.symbols.get("idt_source")
+    while row is not None:
+        source = IdtSource.from_buffer_copy(image.read(row, IdtSource.SIZE))
+        if not source.handler:
+            break
+        found.add(source.handler)
+        row += IdtSource.SIZE
+    stubs = image.symbols.get("irq_entries_start")
+    if stubs is not None:
+        found |= {stubs + 16 * (event.vector - FIRST_EXTERNAL_VECTOR) for event in events if event.interrupt}
+    return {address for address in found if image.instruction_at(address) is not None}

@@ -1,0 +1,59 @@
+"""What a case is, and its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emu.lab.sweep.bench import Boundary
+from emu.lab.sweep.events import SweepEvent
+from emu.lab.violation import Violation
+
+CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST = "clean", "pending", "violation", "crash", "hang", "lost"
+VERDICTS = (CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST)
+"""`lost`: the process that ran the case died."""
+TRANSPARENCY = "transparency"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A boundary of a track, as a scenario file names it."""
+
+    boundary: Boundary
+    arrival: int
+    """How often that address has been reached, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """An event raised at a boundary."""
+
+    event: SweepEvent
+    where: Where
+    fields: dict[str, object]
+    """Of its [[inject]] table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case with its verdict."""
+
+    key: str
+    """`nmi@231 mce+4`: the first event at boundary 231 of the run, the second 4 boundaries later."""
+    shots: tuple[Shot, ...]
+    verdict: str
+    merged: str = ""
+    """Key of the case whose state this one's is."""
+    to_end: bool = False
+    """Whether it ran to the end of the scenario."""
+    violation: Violation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one raised event led to."""
+
+    verdict: str
+    delivered: bool
+    to_end: bool = False
+    same_as_next: bool = False
+    violation: Violation | None = None

@@ -1,0 +1,183 @@
+"""The command line's side of a sweep: what is done already, progress, the table, the findings, the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from emu.errors import Entry64Error
+from emu.lab.minimise import Finding, findings
+from emu.lab.scenario import ScenarioFile
+from emu.lab.sweep.case import VERDICTS
+from emu.lab.sweep.pool import Job, Pool
+from emu.lab.sweep.scene import Options, Scene, Unit
+from emu.lab.sweep.store import Row, Store
+from emu.lab.violation import Violation
+
+LINE_EVERY = 10.0
+"""Seconds between two progress lines off a terminal."""
+Progress = Callable[[int, int, int, int], None]
+"""Told: units done, units in all, cases, findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One scenario's part of a sweep."""
+
+    scenario: str
+    key: str
+    boundaries: int
+    counts: dict[str, int]
+    broken: tuple[Violation, ...]
+    """Violations of the run without any event: there is no sweep then."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.broken and not any(self.counts.get(verdict) for verdict in VERDICTS[2:])
+
+
+def sweep(
+    files: list[ScenarioFile], options: Options, jobs: int, store: Store, progress: Progress, *, minimise: bool = True
+) -> list[Swept]:
+    """Run what the store does not have yet, and say what it has then."""
+    scenes = [Scene(file.name, file.text, options) for file in files]
+    broken = [scene.baseline().violations for scene in scenes]
+    units: list[Unit] = []
+    total = 0
+    keys = [scene.key() for scene in scenes]
+    for number, scene in enumerate(scenes):
+        if broken[number]:
+            continue
+        all_units = scene.units(number)
+        total += len(all_units)
+        events = ",".join(options.events)
+        store.begin(
+            keys[number], scene.file.name, events, options.depth, options.window, scene.boundaries, scene.file.text
+        )
+        done = store.done(keys[number])
+        units += [unit for unit in all_units if unit.first not in done]
+    counts = [store.counts(key) for key in keys]
+    cases = sum(sum(table.get(v, 0) for v in VERDICTS) for table in counts)
+    found = sum(sum(table.get(v, 0) for v in VERDICTS[2:]) for table in counts)
+    progress(total - len(units), total, cases, found)
+    job = Job(tuple((scene.file.name, scene.file.text) for scene in scenes), options)
+    ready = total - len(units)
+    if units:
+        for unit, rows in Pool(job, jobs).run(units):
+            store.add(keys[unit.scenario], unit.first, rows)
+            ready, cases = ready + 1, cases + len(rows)
+            found += sum(row.verdict in VERDICTS[2:] for row in rows)
+            progress(ready, total, cases, found)
+    return [
+        Swept(
+            scene.file.name, key, scene.boundaries, store.counts(key), tuple(bad),
+            () if not minimise else tuple(findings(_rows(store, key), scene)),
+        )
+        for scene, key, bad in zip(scenes, keys, broken, strict=True)
+    ]  # fmt: skip
+
+
+def _rows(store: Store, key: str) -> Iterator[Row]:
+    return store.rows(key, VERDICTS[2:])
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+@contextmanager
+def shown_progress(on: bool) -> Iterator[Progress]:
+    """On stderr: a rich display on a terminal, a line now and then elsewhere."""
+    start = time.monotonic()
+
+    def line(done: int, total: int, cases: int, found: int) -> str:
+        rate = cases_here / max(time.monotonic() - start, 1e-3)
+        return f"{done}/{total} units, {cases:,} cases, {rate:,.0f}/s, {found} findings"
+
+    first: int | None = None
+    cases_here, last = 0, 0.0
+
+    def count(cases: int) -> None:
+        nonlocal first, cases_here
+        first = cases if first is None else first
+        cases_here = cases - first
+
+    if not on:
+        yield lambda done, total, cases, found: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("")
+
+            def draw(done: int, total: int, cases: int, found: int) -> None:
+                count(cases)
+                bar.update(task, completed=done, total=total, description=line(done, total, cases, found))
+
+            yield draw
+    else:
+
+        def write(done: int, total: int, cases: int, found: int) -> None:
+            nonlocal last
+            count(cases)
+            now = time.monotonic()
+            if now - last >= LINE_EVERY or done == total:
+                last = now
+                print(line(done, total, cases, found), file=sys.stderr, flush=True)
+
+        yield write
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+def text_lines(result: Swept) -> Iterator[str]:
+    """One scenario's result for people."""
+    if result.broken:
+        yield f"{result.scenario}: not swept, for it fails without any event:"
+        yield from (f"  {line}" for line in result.broken[0].lines())
+        return
+    counts = result.counts
+    cases = sum(counts.get(verdict, 0) for verdict in VERDICTS)
+    words = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts.get(verdict))
+    yield f"{result.scenario}: {result.boundaries:,} boundaries, {cases:,} cases: {words or 'none'}"
+    yield f"  {counts['merged']:,} merged with a case of the same state, {counts['to the end']:,} run to the end"
+    for finding in result.findings:
+        yield from (f"  {line}" for line in finding.lines())
+
+
+def as_json(results: list[Swept]) -> str:
+    """The JSON document of a sweep."""
+    table = [
+        {
+            "scenario": result.scenario,
+            "sweep": result.key,
+            "boundaries": result.boundaries,
+            "counts": result.counts,
+            "clean": result.clean,
+            "baseline_violations": [violation.as_dict() for violation in result.broken],
+            "findings": [finding.as_dict() for finding in result.findings],
+        }
+        for result in results
+    ]
+    return json.dumps({"clean": all(result.clean for result in results), "scenarios": table}, indent=2)
+
+
+def write_findings(results: list[Swept], folder: Path) -> list[Path]:
+    """Each finding as a scenario file of its own."""
+    written = []
+    try:
+        for result in results:
+            if result.findings:
+                folder.mkdir(parents=True, exist_ok=True)
+            for number, finding in enumerate(result.findings, 1):
+                path = folder / f"{Path(result.scenario).stem}-{number}.toml"
+                path.write_text(finding.scenario)
+                written.append(path)
+    except OSError as error:
+        raise Entry64Error(f"{folder}: cannot be written: {error.strerror}") from None
+    return written

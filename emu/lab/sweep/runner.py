@@ -1,0 +1,108 @@
+"""Run one case from a boundary until all that follows is known."""
+
+from __future__ import annotations
+
+from emu.arch import Vector
+from emu.lab.injection import CannotInject, Fire
+from emu.lab.sweep.bench import Bench, Boundary
+from emu.lab.sweep.case import CLEAN, CRASH, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
+from emu.lab.sweep.events import SweepEvent
+from emu.lab.sweep.state import Reference
+from emu.lab.violation import Violation
+from emu.machine.end import End, EndKind
+from kernel_stubs.context import KernelOops
+
+_ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
+
+
+class Runner:
+    """Runs cases on a bench. `baseline` is the outcome of the run without them, `limit` the clock to give up at."""
+
+    def __init__(self, bench: Bench, baseline: tuple[object, ...], limit: int) -> None:
+        self._bench = bench
+        self._baseline = baseline
+        self._limit = limit
+
+    def run(
+        self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], user: Reference | None,
+        following: tuple[Boundary, Reference] | None,
+    ) -> Result | None:  # fmt: skip
+        """Raise an event where the bench is; None if that cannot be done here.
+
+        `references`: the states to come back to, the outermost first; `user`: the baseline's when user mode runs for
+        the next time; `following`: the next boundary of the track, if it has a case too.
+        """
+        bench = self._bench
+        start = bench.here
+        bench.injected = None
+        bench.interrupted.clear()
+        try:
+            fire(bench.system.kernel, bench.core)
+        except (CannotInject, KernelOops):
+            return None
+        delivered = bench.injected is not None
+        end = None if delivered else bench.step()
+        if not delivered:
+            delivered = self._was_delivered(event, start)
+        if end is None and not delivered and following is not None and self._is_next(event, following):
+            return Result(PENDING, False, same_as_next=True)
+        if end is None:
+            end = self._follow(references, user, delivered)
+        verdict = CLEAN if delivered else PENDING
+        if end is None:
+            return Result(verdict, delivered)
+        return self._ended(end, verdict, delivered)
+
+    def _was_delivered(self, event: SweepEvent, start: Boundary) -> bool:
+        injected = self._bench.injected
+        if event.vector == Vector.PF:
+            return start in self._bench.interrupted
+        return injected is not None and injected.vector == event.vector and (injected.clock, injected.ip) == start
+
+    def _is_next(self, event: SweepEvent, following: tuple[Boundary, Reference]) -> bool:
+        bench = self._bench
+        return bench.here == following[0] and bench.comparer.same(following[1], event)
+
+    def _follow(self, references: tuple[Reference, ...], user: Reference | None, delivered: bool) -> End | None:
+        """Until the state is a known one (None) or the run is over; UNTIL: an invariant is broken."""
+        bench = self._bench
+        if not delivered:
+            bench.injected = None
+            end = bench.go(self._limit, lambda: bench.injected is not None or bench.violated)
+            if end.kind is not EndKind.UNTIL or bench.violated:
+                return end
+        for reference in reversed(references):
+            end = bench.go(self._limit, lambda depth=reference.depth: bench.depth <= depth or bench.violated)  # type: ignore[misc]
+            if end.kind is not EndKind.UNTIL or bench.violated:
+                return end
+            if self._same(reference):
+                return None
+        end = bench.go(self._limit, lambda: bench.in_user_mode() or bench.violated)
+        if end.kind is not EndKind.UNTIL or bench.violated:
+            return end
+        if user is not None and self._same(user):
+            return None
+        return bench.go(self._limit, lambda: bench.violated)
+
+    def _same(self, reference: Reference) -> bool:
+        self._bench.unmap_lazy()
+        return self._bench.comparer.same(reference)
+
+    def _ended(self, end: End, verdict: str, delivered: bool) -> Result:
+        bench = self._bench
+        found = bench.judge.violations if end.kind is EndKind.UNTIL else bench.judge.finish(end)
+        if found:
+            first = found[0]
+            if first.invariant != "progress":
+                verdict = VIOLATION
+            else:
+                verdict = HANG if end.kind in _ENDLESS else CRASH
+            return Result(verdict, delivered, True, violation=first)
+        if bench.outcome(end) == self._baseline:
+            return Result(verdict, delivered, True)
+        core, view = bench.core, bench.view
+        message = f"the run ends otherwise than without the event: {end.kind.value} {end.text}".rstrip()
+        violation = Violation(
+            TRANSPARENCY, message, end.ip, view.where(end.ip), core.clock, 0, (), view.registers(0), ""
+        )
+        return Result(VIOLATION, delivered, True, violation=violation)

@@ -1,0 +1,208 @@
+"""When two states of the machine are the same: an injected event has left no trace, and what follows is known.
+
+The same are: all registers; what is pending or blocked; the local APIC; and memory, apart from
+
+- *dead stack*: what lies on a CPU's stack below RSP, below the RSP of all that an entry under way has interrupted
+  there, and below the pt_regs around a frame that hardware pushed there on another stack's behalf; a stack that has
+  none of these, wholly. But the pt_regs of user mode at the end of the task stack live as long as an entry from user
+  mode is under way, for the exits read them from another stack, and the top word of the hard-IRQ stack while that
+  stack is marked as in use;
+- *CR2*, unless the entry of a page fault is under way: nothing reads it then;
+- RFLAGS.RF, which lasts for one instruction after the IRETQ of a fault;
+- *counters*: the fields in COUNTERS, which count events or hold times, and which no code branches on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from emu.arch import PAGE_SIZE, Vector
+from emu.events import Delivered
+from emu.lab.chain import EntryChain
+from emu.lab.sweep.events import SweepEvent
+from emu.lab.view import PT_REGS_SIZE, View
+from emu.machine.core import Core
+from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
+from kernel_stubs.boot import System
+from kernel_stubs.layout import Struct
+
+COUNTERS: dict[type[Struct], tuple[str, ...]] = {
+    PerCpu: (
+        "irq_count", "timer_ticks", "nmi_count", "mce_count", "spurious_count", "apic_error_count",
+        "spurious_apic_count",
+        "nmi_cr2",  # scratch of exc_nmi
+        "slice_end", "nr_switches",
+    ),
+    TaskStruct: ("ret_count", "trap_nr", "error_code", "cr2"),  # the last three: of the last exception, for a signal
+    MmStruct: ("minor_faults",),
+    IrqDesc: ("count", "unhandled"),
+}  # fmt: skip
+"""Structure -> fields that an event may change for good."""
+
+_REGISTERS = (
+    (40, 178),
+    (179, 184),
+    (216, 252),
+    (256, 264),
+    (272, 276),
+    (280, 288),
+    (296, 480),
+    (488, 5424),
+    (5440, 5504),
+)
+"""Bytes of a saved context that are state: not the engine's notes on flags and exceptions, nor the hidden flags of CS
+and SS, which depend on the instruction that loaded the same selector; byte 178 has RFLAGS.RF, 480 to 487 are CR2."""
+
+_FRAME_SIZE = 40
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A state to come back to."""
+
+    depth: int
+    """Entries under way."""
+    registers: bytes
+    pending: tuple[object, ...]
+    ram: bytes
+    live: tuple[Interval, ...]
+    """Physical memory to compare."""
+    output: int
+    """Length of the output log."""
+
+
+class Comparer:
+    """Takes references of one system and compares its present state with them."""
+
+    def __init__(self, system: System, view: View, chain: EntryChain, vectors: Iterable[int]) -> None:
+        """`vectors` are those of the interrupts that the sweep injects: their counts change."""
+        self._system = system
+        self._view = view
+        self._chain = chain
+        self._core: Core = system.machine.cores[0]
+        self._memory = system.machine.memory
+        self._vectors = tuple(vectors)
+        self._known: dict[tuple[tuple[Interval, ...], int, int], tuple[Interval, ...]] = {}
+
+    def capture(self) -> Reference:
+        """The present state."""
+        memory = self._memory
+        ram = ctypes.string_at(memory.host_address, memory.used)
+        return Reference(
+            len(self._chain.stack(0)), self._registers(), self._pending(), ram, self._live(),
+            len(self._system.kernel.output),
+        )  # fmt: skip
+
+    def same(self, reference: Reference, raised: SweepEvent | None = None) -> bool:
+        """Whether the present state is that of a reference, with this event pending in addition."""
+        expected = reference.pending if raised is None else _with(reference.pending, raised)
+        if (
+            self._registers() != reference.registers
+            or self._pending() != expected
+            or len(self._system.kernel.output) != reference.output
+            or self._memory.used != len(reference.ram)
+        ):
+            return False
+        here = self._memory.host_address
+        there = ctypes.cast(ctypes.c_char_p(reference.ram), ctypes.c_void_p).value or 0
+        return not any(_memcmp(here + low, there + low, high - low) for low, high in reference.live)
+
+    # --- registers --------------------------------------------------------------------------------------------------
+    def _registers(self) -> bytes:
+        context = self._core.cpu.save()
+        waits = any(entry.vector == Vector.PF for entry in self._chain.stack(0))
+        return b"".join(context[low:high] for low, high in _REGISTERS) + (context[480:488] if waits else b"")
+
+    def _pending(self) -> tuple[object, ...]:
+        core, apic = self._core, self._core.apic
+        deadline = None if apic.deadline is None else apic.deadline - core.clock
+        own = (core.nmi_pending, core.mce_pending, apic.irr, core.nmi_blocked, core.halted, tuple(core.msrs.items()))
+        registers = (apic.isr, apic.tmr, apic.tpr, apic.spurious, tuple(apic.lvt.items()), apic.icr, apic.esr)
+        return (*own, *registers, deadline)
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+    def _live(self) -> tuple[Interval, ...]:
+        """All of memory but dead stack and counters."""
+        holes = self._dead_stack()
+        key = (holes, self._view.percpu_word(0, "current_task"), self._memory.used)
+        found = self._known.get(key)
+        if found is None:
+            physical = [*self._counters()]
+            for low, high in holes:
+                physical += self._physical(low, high)
+            found = self._known[key] = _complement(sorted(physical), self._memory.used)
+        return found
+
+    def _dead_stack(self) -> tuple[Interval, ...]:
+        """Linear addresses."""
+        view, entries = self._view, self._chain.stack(0)
+        pointers = [entry.words[3] for entry in entries]
+        # An entry that has just left the stack where hardware pushed its frame still copies from there.
+        pointers += [
+            entry.event.frame_at + _FRAME_SIZE - PT_REGS_SIZE
+            for entry in entries
+            if isinstance(entry.event, Delivered) and (entry.ist or entry.from_user)
+        ]
+        cpu = self._core.cpu
+        if cpu.cpl == 0:
+            pointers.append(cpu.sp)
+        dead = []
+        for stack in view.stacks(0):
+            lowest = stack.high
+            inside = [sp for sp in pointers if stack.low <= sp <= stack.high]
+            if inside:
+                lowest = min(inside)
+            elif stack.name == "task" and entries and entries[0].from_user:
+                lowest = stack.high - PT_REGS_SIZE
+            elif stack.name == "irq" and view.percpu_word(0, "hardirq_stack_inuse"):
+                lowest = stack.high - 8
+            dead.append((stack.low, lowest))
+        return tuple(dead)
+
+    def _physical(self, low: int, high: int) -> list[Interval]:
+        kernel, found = self._system.kernel, []
+        while low < high:
+            end = min(high, (low & -PAGE_SIZE) + PAGE_SIZE)
+            at = kernel.physical(low)
+            found.append((at, at + end - low))
+            low = end
+        return found
+
+    def _counters(self) -> Iterable[Interval]:
+        kernel, view = self._system.kernel, self._view
+        percpu = kernel.view(PerCpu, view.percpu_base(0))
+        task = kernel.view(TaskStruct, percpu.current_task)
+        bases: list[tuple[type[Struct], int]] = [
+            (PerCpu, kernel.physical(view.percpu_base(0))), (TaskStruct, kernel.physical(percpu.current_task)),
+            *((IrqDesc, IRQ_TABLE + vector * IrqDesc.SIZE) for vector in self._vectors),
+        ]  # fmt: skip
+        if task.mm:
+            bases.append((MmStruct, kernel.physical(task.mm)))
+        for kind, base in bases:
+            for name in COUNTERS[kind]:
+                field = getattr(kind, name)
+                yield base + field.offset, base + field.offset + field.size
+
+
+def _with(pending: tuple[object, ...], event: SweepEvent) -> tuple[object, ...]:
+    nmi, check, irr, *rest = pending
+    assert isinstance(irr, int)
+    if event.interrupt:
+        return (nmi, check, irr | 1 << event.vector, *rest)
+    return (1 if event.name == "nmi" else nmi, event.name == "mce" or check, irr, *rest)
+
+
+def _complement(holes: list[Interval], end: int) -> tuple[Interval, ...]:
+    found, at = [], 0
+    for low, high in holes:
+        if low > at:
+            found.append((at, low))
+        at = max(at, high)
+    if at < end:
+        found.append((at, end))
+    return tuple(found)
