@@ -18,6 +18,8 @@ _decoder = Cs(CS_ARCH_X86, CS_MODE_64)
 _IMPLICIT = frozenset({"push", "pop", "pushfq", "popfq", "call", "ret", "leave", "enter", "iretq", "retf", "retfq"})
 _HOLE = 0x0000_8000_0000_0000
 _OSXSAVE = 1 << 18
+_MODIFYING = frozenset({"cmpxchg", "cmpxchg8b", "cmpxchg16b", "rol", "ror", "rcl", "rcr"})
+"""What the decoder takes for readers."""
 _NOT_A_READ = int(PageFault.W | PageFault.I)
 
 
@@ -45,7 +47,7 @@ def _modifies(core: Core, stop: Stop) -> bool:
     """A read-modify-write access is a write from the start (SDM 4.7); the engine reads first."""
     cr2 = core.cpu.cr2
     return any(
-        ((operand.reads and operand.writes) or "cmpxchg" in operand.mnemonic)
+        ((operand.reads and operand.writes) or operand.mnemonic.split()[-1] in _MODIFYING)
         and operand.address <= cr2 < operand.address + operand.size
         for operand in memory_operands(core.cpu, core.read_code(stop.ip, 15), stop.ip)
     )

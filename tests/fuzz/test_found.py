@@ -93,3 +93,16 @@ def test_a_device_gets_what_a_single_stepped_instruction_writes():
     it.run(50)
     assert it.entered() == 1
     assert it.machine.ioapic.state.select == 0x1B
+
+
+@pytest.mark.parametrize(
+    "operation", ["rol", "ror", "rcl", "rcr", "shl", "add", "not", "cmpxchg8b", "bts $1,", "xchg %eax,"]
+)
+def test_a_read_modify_write_of_an_absent_page_faults_as_a_write(operation):
+    """The decoder takes rotations for reads."""
+    operand = "(%rdi)" if operation == "cmpxchg8b" else "$1, (%rdi)" if operation == "add" else "(%rdi)"
+    suffix = "" if operation == "cmpxchg8b" else "l"
+    name, _, rest = operation.partition(" ")
+    it = after(f"movabsq $0x123456789000, %rdi\n {name}{suffix} {rest} {operand}", 50)
+    event = it.of(Delivered)[0]
+    assert (event.vector, event.error_code) == (14, 2)
