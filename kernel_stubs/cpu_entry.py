@@ -25,6 +25,7 @@ from kernel_stubs.abi import (
     Tss,
     cpu_entry_area,
 )
+from kernel_stubs.espfix import make_espfix_stack
 
 IST_STACKS = {
     Ist.DF: "df_stack",
@@ -60,6 +61,7 @@ def make_percpu(memory: Memory, cpu: int, nmi_scratch: int) -> int:
     percpu.cpu_number = cpu
     percpu.hardirq_stack_ptr = mm.vmalloc(memory, IRQ_STACK_SIZE // PAGE_SIZE) + IRQ_STACK_SIZE
     percpu.nmi_scratch = nmi_scratch
+    percpu.espfix_stack, percpu.espfix_waddr = make_espfix_stack(memory, cpu)
     area = cpu_entry_area(cpu)
     tss = percpu.tss
     tss.sp0 = area + CpuEntryArea.offset("entry_stack") + PAGE_SIZE

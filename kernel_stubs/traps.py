@@ -7,6 +7,7 @@ from kernel_stubs.abi import THREAD_SIZE, PtRegs
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit
+from kernel_stubs.espfix import is_espfix
 from kernel_stubs.extable import fixup_exception
 from kernel_stubs.fpu import exception_code, save_user_fpu, saved_fpu
 from kernel_stubs.signal import (
@@ -177,9 +178,27 @@ def kernel_exc_vmm_communication(cpu: Cpu, regs: PtRegs, error_code: int) -> Non
     raise KernelOops(f"PANIC: unhandled #VC exception in kernel space (error code {error_code:#x})")
 
 
+def _espfix_repair(cpu: Cpu, regs: PtRegs) -> bool:
+    """The return to user mode failed on a stack where nothing can be pushed: raise the #GP that user mode is to have.
+
+    That entry finds the frame on the trampoline stack, and the GS and CR3 that the IRETQ had: the user's.
+    """
+    iret = cpu.kernel.image.symbols.get("native_irq_return_iret")
+    if regs.user_mode or regs.ip != iret or not is_espfix(regs.sp):
+        return False
+    at = cpu.percpu.tss.sp0 - (PtRegs.SIZE - PtRegs.offset("orig_ax"))
+    frame = cpu.core.read_linear(regs.sp, PtRegs.SIZE - PtRegs.offset("ip"))
+    cpu.core.write_linear(at, bytes(8) + frame)
+    regs.ip, regs.sp = cpu.kernel.image.symbol("asm_exc_general_protection"), at
+    cpu.note("IRETQ failed on the espfix stack: the exception is made the user's #GP")
+    return True
+
+
 @c_function
 def exc_double_fault(cpu: Cpu, regs: PtRegs, error_code: int, address: int) -> None:
-    """#DF, vector 8, on its IST stack; `address` is CR2. There is no way back."""
+    """#DF, vector 8, on its IST stack; `address` is CR2. There is no way back, but for a refused IRETQ of espfix64."""
+    if _espfix_repair(cpu, regs):
+        return
     where = f"RIP {cpu.kernel.image.symbolize(regs.ip)}"
     top = cpu.percpu.top_of_stack
     guard = top - THREAD_SIZE - PAGE_SIZE

@@ -25,6 +25,7 @@ from kernel_stubs.abi import (
 from kernel_stubs.boot import BootOptions, boot, stacks
 from kernel_stubs.context import percpu_address
 from kernel_stubs.cpu_entry import IST_STACKS
+from kernel_stubs.espfix import is_espfix
 from kernel_stubs.kernel_image import build_image
 
 KERNEL_HALF = 1 << 63
@@ -63,7 +64,10 @@ def test_user_tables_show_only_what_entries_need():
         allowed |= set(range(area, area + CpuEntryArea.SIZE, PAGE_SIZE))
         allowed.add(percpu_address(kernel, cpu))
     visible = kernel_half(it, INIT_PGD + PTI_USER_PGTABLE)
-    assert set(visible) <= allowed
+    espfix = [address for address in visible if is_espfix(address)]
+    assert set(visible) - set(espfix) <= allowed
+    assert {visible[address] & Pte.RW for address in espfix} == {0}
+    assert len({visible[address] for address in espfix}) == 1
     everything = kernel_half(it, INIT_PGD)
     assert all(everything[address] == entry for address, entry in visible.items())
 

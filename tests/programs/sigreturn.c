@@ -64,6 +64,7 @@ SET(ss_null, SELECTORS(0x33, 0))
 SET(ss_kernel, SELECTORS(0x33, 0x18))
 SET(ss_code, SELECTORS(0x33, 0x33))
 SET(ss_far, SELECTORS(0x33, 0xfff8))
+SET(ss_ldt, SELECTORS(0x33, 0xf))
 SET(ss_lax, SELECTORS(0x33, 0x18); u->uc_flags &= ~4L)
 SET(ss_lax_far, SELECTORS(0x33, 0xfff8); u->uc_flags &= ~4L)
 SET(ss_lax_null, SELECTORS(0x33, 0); u->uc_flags &= ~6L)
@@ -90,7 +91,7 @@ int main(void)
 #define T(x) try(#x, x)
     T(nothing); T(rip_high); T(rip_bad); T(rip_kernel); T(rip_top);
     T(cs_kernel); T(cs_null); T(cs_data); T(cs_tss); T(cs_far); T(cs_ldt); T(cs_rpl);
-    T(ss_null); T(ss_kernel); T(ss_code); T(ss_far); T(ss_lax); T(ss_lax_far); T(ss_lax_null);
+    T(ss_null); T(ss_kernel); T(ss_code); T(ss_far); T(ss_ldt); T(ss_lax); T(ss_lax_far); T(ss_lax_null);
     T(flags_none); T(flags_iopl); T(flags_all);
     T(fp_null); T(fp_bad); T(fp_kernel); T(mxcsr);
     unsigned int value;
