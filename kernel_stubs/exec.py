@@ -25,6 +25,8 @@ PROGRAM_FILE = 0
 MAX_ARG_STRLEN = 32 * PAGE_SIZE
 MAX_ARG_TOTAL = STACK_LIMIT // 4
 HWCAP2_FSGSBASE = 2
+NO_FILE = -1
+"""The program's data is in no input: its pages are filled at once."""
 Texts = tuple[bytes, ...]
 
 
@@ -64,7 +66,11 @@ def exec_program(
         skip = segment.address - start
         # Without a zero-filled tail the mapping shows whatever the file has on its last page.
         size = segment.file_size + skip if segment.memory_size > segment.file_size else end - start
-        vma.map_area(kernel, mm, Area(start, end, segment.flags, 1 + file, segment.file_offset - skip, size))
+        if file == NO_FILE:
+            vma.map_area(kernel, mm, Area(start, end, segment.flags))
+            vma.populate(kernel, mm, start, segment.flags, program.data[segment.file_offset - skip :][:size])
+        else:
+            vma.map_area(kernel, mm, Area(start, end, segment.flags, 1 + file, segment.file_offset - skip, size))
     mm.start_brk = mm.brk = program.end
     mm.mmap_base = MMAP_BASE
     return program.entry, _make_stack(kernel, mm, program, argv, envp, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntFlag
 
 from emu.arch import PAGE_SIZE
-from kernel_stubs import mm, pgtable, vma
+from kernel_stubs import mm, pgtable, ramfs, vma
 from kernel_stubs.abi import (
     INIT_PGD,
     THREAD_SIZE,
@@ -117,6 +117,8 @@ def copy_mm(kernel: Kernel, old: int) -> int:
     source, target = kernel.view(MmStruct, old), kernel.view(MmStruct, new)
     memory.write(new - mm.direct_map(0), memory.read(old - mm.direct_map(0), PAGE_SIZE))
     target.users, target.pgd = 1, 0
+    if target.exe:
+        ramfs.get_inode(kernel, target.exe)
     try:
         target.pgd = pgtable.pgd_alloc(memory)
         for area in vma.areas(kernel, source):
@@ -159,6 +161,8 @@ def put_mm(kernel: Kernel, address: int) -> None:
         for area in vma.areas(kernel, space):
             vma.zap_range(kernel, space, area.start, area.end)
         pgtable.pgd_free(kernel.memory, space.pgd)
+    if space.exe:
+        ramfs.put_inode(kernel, space.exe)
     mm.free_page(kernel.memory, address - mm.direct_map(0))
     kernel.machine.flush_tlb()
 

@@ -77,6 +77,7 @@ def _start_first_process(cpu: Cpu, stack_end: int) -> None:
     task.mm = new_mm(kernel)
     space = cpu.view(MmStruct, task.mm)
     space.exe = ramfs.lookup(kernel, cpu.view(Inode, data.root_inode), program_name(kernel))
+    ramfs.get_inode(kernel, space.exe)
     ip, sp = exec_program(kernel, space, program, kernel.argv, kernel.envp, b"/" + program_name(kernel))
     regs = cpu.view(PtRegs, stack_end - PtRegs.SIZE)
     regs.ip, regs.sp = ip, sp

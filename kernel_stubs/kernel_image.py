@@ -25,6 +25,7 @@ C_FUNCTION_MODULES = (
     "ia32", "sysvec",
     "idle", "switch", "process",
     "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
+    "syscalls.execute",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
     "syscalls.table", "syscalls.tasks",
 )  # fmt: skip

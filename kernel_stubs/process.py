@@ -13,7 +13,7 @@ from kernel_stubs.fork import free_task, leave_mm
 from kernel_stubs.futex import exit_robust_list, wake_clear_child_tid
 from kernel_stubs.notify import notify_parent
 from kernel_stubs.pipe import ends_changed
-from kernel_stubs.sched import all_tasks, pick_next_task, prepare_switch, signal_wake_up, wake_up, wake_up_process
+from kernel_stubs.sched import all_tasks, pick_next_task, prepare_switch, wake_signalled, wake_up, wake_up_process
 from kernel_stubs.siginfo import signal_name
 from kernel_stubs.signal_state import release_signals
 from kernel_stubs.tick import TIMESLICE, arm_timer
@@ -46,7 +46,7 @@ def zap_other_threads(cpu: Cpu) -> None:
     for address, task in threads(cpu.kernel, cpu.current.group_leader):
         if address != here and not task.exit_state:
             task.exit_state = ExitState.REQUESTED
-            signal_wake_up(cpu, address)
+            wake_signalled(cpu, task)
 
 
 def request_exit(cpu: Cpu, code: int) -> None:

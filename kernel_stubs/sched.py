@@ -7,6 +7,7 @@ The kernel is not preemptible: a task gives way when it sleeps, ends, or is abou
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 from emu.arch import PAGE_SIZE
@@ -107,9 +108,19 @@ def send_reschedule(cpu: Cpu, number: int) -> None:
     send_ipi(cpu, number, SystemVector.RESCHEDULE)
 
 
-def signal_wake_up(cpu: Cpu, address: int) -> None:
+def address_of(kernel: Kernel, task: TaskStruct) -> int:
+    """Where a task_struct lies that is seen through this view."""
+    return mm.direct_map(ctypes.addressof(task) - kernel.memory.host_address)
+
+
+def process_threads(kernel: Kernel, task: TaskStruct) -> Iterator[TaskStruct]:
+    """The threads of a task's process that have not ended, the newest first."""
+    return (other for _, other in all_tasks(kernel) if other.tgid == task.tgid and not is_dead(other))
+
+
+def wake_signalled(cpu: Cpu, task: TaskStruct) -> None:
     """A task has got a signal, or is to end: it shall look soon, wherever it is."""
-    task = cpu.view(TaskStruct, address)
+    address = address_of(cpu.kernel, task)
     if task.state == TaskState.INTERRUPTIBLE and signal_pending(task):
         wake_up_process(cpu, address, WaitResult.SIGNAL)
     elif task.on_cpu and task.thread_info.cpu != cpu.number:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernel_stubs.abi import TaskStruct, Tif
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.sched import is_dead, process_threads, wake_signalled
 from kernel_stubs.siginfo import (
     BUS_ADRALN,
     BUS_OBJERR,
@@ -79,6 +80,10 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
     if not isinstance(info, Siginfo):
         info = Siginfo(int(info))
     signal = info.signo
+    if is_dead(task):
+        if not process or (living := next(process_threads(cpu.kernel, task), None)) is None:
+            return
+        task = living
     if signal == Sig.SIGCONT:
         flush(cpu, task, _STOP_SET)
     elif signal in STOPPING_BY_DEFAULT:
@@ -88,6 +93,9 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
     if process:
         shared = signal_of(cpu.kernel, task)
         shared.pending = _add(shared.pending, shared.queue, info)
+        if task.blocked & bit(signal):  # complete_signal(): some thread that does not block it
+            others = process_threads(cpu.kernel, task)
+            task = next((other for other in others if not other.blocked & bit(signal)), task)
     else:
         task.pending = _add(task.pending, task.signals.queue, info)
     signal_wake_up(cpu, task, signal)
@@ -107,6 +115,7 @@ def signal_wake_up(cpu: Cpu, task: TaskStruct, signal: int) -> None:
     """Have the task look at its signals."""
     if signal == Sig.SIGKILL or not task.blocked & bit(signal):
         task.thread_info.flags |= Tif.SIGPENDING
+        wake_signalled(cpu, task)
 
 
 def force_sig_info(cpu: Cpu, info: Siginfo) -> None:

@@ -14,7 +14,7 @@ from kernel_stubs import mm as mm_frames
 from kernel_stubs import pgtable
 from kernel_stubs.abi import MAX_AREAS, MMAP_MIN_ADDR, TASK_SIZE_MAX, MmStruct, VmArea, VmFlags
 from kernel_stubs.context import Kernel, KernelOops
-from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 
 STACK_LIMIT = 8 << 20
 """RLIMIT_STACK."""
@@ -138,6 +138,18 @@ def protect_range(kernel: Kernel, mm: MmStruct, start: int, end: int, flags: int
     kernel.machine.flush_tlb()
     if at < end:
         raise SyscallError(Errno.ENOMEM)
+
+
+def populate(kernel: Kernel, mm: MmStruct, start: int, flags: int, data: bytes) -> None:
+    """Bring pages of an anonymous area in with this content, whatever the area's rights."""
+    for offset in range(0, len(data), PAGE_SIZE):
+        frame = mm_frames.alloc_page(kernel.memory)
+        kernel.memory.write(frame, data[offset : offset + PAGE_SIZE])
+        try:
+            pgtable.set_pte(kernel.memory, mm.pgd, start + offset, frame, pgtable.pte_flags(flags))
+        except OutOfMemoryError:
+            mm_frames.free_page(kernel.memory, frame)
+            raise
 
 
 def present_pages(kernel: Kernel, mm: MmStruct, start: int, end: int) -> list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from emu.arch import PAGE_SIZE
-from kernel_stubs import vma
-from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
+from kernel_stubs import ramfs, vma
+from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, Inode, InodeKind, VmFlags, page_align
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.fdtable import get_file
+from kernel_stubs.fdtable import get_file, readable, writable
 from kernel_stubs.syscalls.table import syscall
 from kernel_stubs.vma import Area
 
@@ -59,13 +61,11 @@ def sys_brk(cpu: Cpu, address: int) -> int:
 
 @syscall
 def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
-    """mmap(2) of anonymous memory. Shared memory is private: nobody is there to share it with."""
+    """mmap(2) of anonymous memory, and of files that are not written to through the mapping."""
     kernel, mm = cpu.kernel, cpu.mm
     if offset % PAGE_SIZE:
         raise SyscallError(Errno.EINVAL)
-    if not flags & MAP_ANONYMOUS:
-        get_file(cpu, fd)
-        raise SyscallError(Errno.ENODEV)
+    node = None if flags & MAP_ANONYMOUS else _mappable(cpu, fd, prot, flags)
     if not length:
         raise SyscallError(Errno.EINVAL)
     size = page_align(length)
@@ -83,8 +83,38 @@ def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int
         at = vma.get_unmapped_area(kernel, mm, size)
     _check_commit(cpu, size)
     grows = VmFlags.GROWSDOWN if flags & MAP_GROWSDOWN else 0
-    vma.map_area(kernel, mm, Area(at, at + size, _vm_flags(prot) | grows))
+    shared = VmFlags.SHARED if flags & MAP_TYPE == MAP_SHARED and node is None else 0
+    area = Area(at, at + size, _vm_flags(prot) | grows | shared)
+    if node is not None and node.kind == InodeKind.REGULAR:
+        _map_file(cpu, node, area, offset)
+    else:
+        vma.map_area(kernel, mm, area)
     return at
+
+
+def _mappable(cpu: Cpu, fd: int, prot: int, flags: int) -> Inode:
+    """The inode to map. Changes through a shared mapping would have to reach the file: ENODEV."""
+    file = get_file(cpu, fd)
+    node = cpu.view(Inode, file.inode)
+    if not readable(file):
+        raise SyscallError(Errno.EACCES)
+    if node.kind not in (InodeKind.REGULAR, InodeKind.ZERO):
+        raise SyscallError(Errno.ENODEV)
+    if node.kind == InodeKind.REGULAR and flags & MAP_TYPE == MAP_SHARED and prot & VmFlags.WRITE:
+        raise SyscallError(Errno.ENODEV if writable(file) else Errno.EACCES)
+    return node
+
+
+def _map_file(cpu: Cpu, node: Inode, area: Area, offset: int) -> None:
+    """What the run was given is read page by page when it is touched; what was written in the guest, at once."""
+    kernel, mm = cpu.kernel, cpu.mm
+    length = max(0, min(area.end - area.start, node.size - offset))
+    if node.input:
+        vma.map_area(kernel, mm, replace(area, file=node.input, file_offset=offset, file_bytes=length))
+    else:
+        data = ramfs.read_inode(kernel, node, offset, length)
+        vma.map_area(kernel, mm, area)
+        vma.populate(kernel, mm, area.start, area.flags, data)
 
 
 def _check_fixed(cpu: Cpu, at: int, size: int, flags: int) -> None:

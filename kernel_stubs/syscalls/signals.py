@@ -6,6 +6,7 @@ from kernel_stubs.abi import PtRegs, TaskStruct
 from kernel_stubs.binding import Steps, Window
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
+from kernel_stubs.sched import all_tasks
 from kernel_stubs.siginfo import SI_TKILL, SI_USER, USER_SIGINFO_SIZE, Siginfo
 from kernel_stubs.signal import (
     UNBLOCKABLE,
@@ -47,21 +48,38 @@ def _deliver(cpu: Cpu, task: TaskStruct, info: Siginfo, *, process: bool) -> int
     return 0
 
 
-def _find(cpu: Cpu, pid: int) -> TaskStruct:
-    if pid != cpu.current.pid:
+def _find(cpu: Cpu, tid: int) -> TaskStruct:
+    for _, task in all_tasks(cpu.kernel):
+        if task.pid == tid:
+            return task
+    raise SyscallError(Errno.ESRCH)
+
+
+def _targets(cpu: Cpu, pid: int) -> list[TaskStruct]:
+    """The processes that kill(2) means, each by its leader; ESRCH if there is none."""
+    current = cpu.current
+    leaders = [task for _, task in all_tasks(cpu.kernel) if task.pid == task.tgid]
+    if pid > 0:
+        found = [task for task in leaders if task.pid == pid]
+    elif pid == -1:
+        found = [task for task in leaders if task.pid not in (1, current.tgid)]
+    else:
+        group = -pid or current.pgrp
+        found = [task for task in leaders if task.pgrp == group]
+    if not found:
         raise SyscallError(Errno.ESRCH)
-    return cpu.current
+    return found
 
 
 @syscall
 def sys_kill(cpu: Cpu, pid: int, signal: int) -> int:
     """kill(2)."""
-    task = cpu.current
-    info = Siginfo.kill(s32(signal), SI_USER, task.tgid, USER_ID)
+    info = Siginfo.kill(s32(signal), SI_USER, cpu.current.tgid, USER_ID)
     if not 0 <= info.signo <= NSIG:
         raise SyscallError(Errno.EINVAL)
-    target = task if s32(pid) in (0, -1, -task.pid) else _find(cpu, s32(pid))
-    return _deliver(cpu, target, info, process=True)
+    for target in _targets(cpu, s32(pid)):
+        _deliver(cpu, target, info, process=True)
+    return 0
 
 
 def _tkill(cpu: Cpu, tgid: int, tid: int, info: Siginfo) -> int:
