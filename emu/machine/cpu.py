@@ -65,6 +65,10 @@ class StopKind(Enum):
     BUS = "bus"  # physical memory that is not there
 
 
+_LAZY_FLAGS = frozenset({StopKind.MMIO, StopKind.SYSCALL, StopKind.SYSENTER})
+"""Stops, beside faults, after which the flags must be settled."""
+
+
 @dataclass(slots=True)
 class Stop:
     """The end of a run: its kind, how many instructions retired, RIP, and what belongs to the kind."""
@@ -387,7 +391,7 @@ class Cpu(Registers):
             stop.retired = counter - 1
             if kind is StopKind.FAULT:
                 self._settle_flags()
-        if kind is StopKind.MMIO:
+        if kind in _LAZY_FLAGS:
             self._settle_flags()
         stop.ip = state.rip
         if kind is StopKind.FAULT or kind is StopKind.SOFTWARE:

@@ -53,7 +53,7 @@ def test_a_fault_behind_a_compare_pushes_the_flags_of_the_compare(text, steps):
         f"{CMP} movl %eax, 0(%rbx)", f"{CMP} movl 0(%rbx), %ecx", f"movl $0x80, %edx\n movl ${RDX}, %ecx\n"
         " cmpq $0x7f, %rcx\n outb %al, %dx", f"movl ${RDX}, %ecx\n cmpq $0x7f, %rcx\n inb $0x80, %al",
         "xorl %eax, %eax\n movq %rdx, %r8\n cmpq $0x7f, %r8\n cpuid", "movq %rdx, %r8\n cmpq $0x7f, %r8\n rdtsc",
-        f"movl $0xc0000102, %ecx\n {CMP} swapgs", f"movl $0xc0000102, %ecx\n movq %rdx, %r8\n cmpq $0x7f, %r8\n rdmsr",
+        f"movl $0xc0000102, %ecx\n {CMP} swapgs", "movl $0xc0000102, %ecx\n movq %rdx, %r8\n cmpq $0x7f, %r8\n rdmsr",
         f"{CMP} sti", f"movl $0x18, %ecx\n {CMP} movl %ecx, %ss",
     ],
 )  # fmt: skip
@@ -61,6 +61,13 @@ def test_what_stops_behind_a_compare_keeps_its_flags(text, steps):
     it = after(f"movabsq ${KERNEL + 0x20_0000}, %rbx\n {text}\n pushfq\n popq %r9\n hlt", steps)
     assert it.core.halted
     assert it.core.cpu.register(9) & 0xFF == FLAGS
+
+
+@pytest.mark.parametrize("steps", [50, 1])
+@pytest.mark.parametrize("before", ["", "nop\n", "jmp 1f\n .org 0xffc\n 1:"])
+def test_syscall_behind_a_compare_saves_its_flags(before, steps):
+    it = after(f"{before} {CMP} syscall", steps)
+    assert it.core.cpu.register(11) == FLAGS
 
 
 def test_a_single_step_passes_an_instruction_that_writes_to_its_own_page():
