@@ -132,14 +132,16 @@ def _release_files(cpu: Cpu, task: TaskStruct) -> None:
 
 
 def _end_of_group(cpu: Cpu, leader: int) -> None:
-    """The last thread of a process ends: children get a new parent, the parent is told."""
+    """The last thread of a process ends: the parent is told; orphans will be waited for by nobody that we see.
+
+    The run's first process has pid 1 but is no init: what it did not start does not become its child.
+    """
     kernel = cpu.kernel
-    init = mm.kernel_data(cpu.memory).init_task
     for address, task in list(all_tasks(kernel)):
-        if task.parent == leader and task.group_leader == address and address != leader:
-            task.parent = init
-            if task.exit_state == ExitState.ZOMBIE and not task.live_threads:
-                _notify_parent(cpu, address)
+        if task.parent == leader:
+            task.parent = 0
+            if task.group_leader == address and task.exit_state == ExitState.ZOMBIE and not task.live_threads:
+                release_task(kernel, address)
     task = kernel.view(TaskStruct, leader)
     if cpu.current.group_leader == leader and cpu.percpu.current_task != leader:
         task.exit_code = cpu.current.exit_code if task.group_exit else task.exit_code

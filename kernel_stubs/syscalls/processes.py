@@ -163,9 +163,11 @@ def sys_gettid(cpu: Cpu) -> int:
 
 @syscall
 def sys_getppid(cpu: Cpu) -> int:
-    """getppid(2): the kernel started the first process."""
-    parent = cpu.view(TaskStruct, cpu.current.group_leader).parent
-    return cpu.view(TaskStruct, parent).tgid if parent else 0
+    """getppid(2): the kernel started the first process; orphans say 1, as everywhere."""
+    leader = cpu.view(TaskStruct, cpu.current.group_leader)
+    if leader.parent:
+        return cpu.view(TaskStruct, leader.parent).tgid
+    return 0 if leader.tgid == 1 else 1
 
 
 def _process(cpu: Cpu, pid: int) -> list[TaskStruct]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import PtRegs, TaskStruct
-from kernel_stubs.binding import Steps, Window
+from kernel_stubs.abi import PtRegs, TaskStruct, WaitResult
+from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
-from kernel_stubs.sched import all_tasks
+from kernel_stubs.sched import all_tasks, sleep_on
 from kernel_stubs.siginfo import SI_TKILL, SI_USER, USER_SIGINFO_SIZE, Siginfo
 from kernel_stubs.signal import (
     UNBLOCKABLE,
@@ -26,6 +26,8 @@ from kernel_stubs.time import NSEC_PER_SEC
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, get_user, put_user
 
 SIGSET_SIZE = 8
+SIGNAL_CHANNEL = 6
+"""Nobody wakes it but a signal."""
 SS_AUTODISARM = 1 << 31
 
 
@@ -212,7 +214,8 @@ def wait_for_signal(cpu: Cpu, deadline: int | None = None) -> Steps:
     """Until a signal is to be looked at, or the clock has passed the deadline."""
     task = cpu.current
     while not signal_pending(task) and (deadline is None or cpu.core.clock < deadline):
-        yield Window()
+        if (yield from sleep_on(cpu, SIGNAL_CHANNEL, deadline or 0)) == WaitResult.SIGNAL:
+            return None
     return None
 
 
