@@ -141,6 +141,10 @@ class EntryChain:
             name += f" (error {event.error_code:#x})"
         return f"{name} in user mode at {place}" if entry.from_user else f"{name} at {place}"
 
+    def parked(self) -> frozenset[int]:
+        """Serial numbers of the entries of tasks that do not run."""
+        return frozenset(entry.serial for entries in self._parked.values() for entry in entries)
+
     def save(self) -> ChainState:
         """The state, to come back to after a machine snapshot is restored."""
         return ChainState(dict(self._open), dict(self._parked))
@@ -169,6 +173,8 @@ class EntryChain:
         if event.name == "__switch_to" and len(event.args) >= 2:
             self._parked[event.args[0]] = self._open.get(event.cpu, ())
             self._open[event.cpu] = self._parked.pop(event.args[1], ())
+        elif event.name in _TASK_BEGINS:
+            self._open[event.cpu] = ()  # whoever had this task_struct before is dead
 
     def _returned(self, event: Returned) -> None:
         cpu, frame = event.cpu, event.frame
@@ -198,6 +204,8 @@ class EntryChain:
         self.last_return = Return(how, entries[index])
 
 
+_TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})
+"""A new task's first C function."""
 _EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
 _EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"
 _EXCEPTIONS[Vector.SPURIOUS.value] = "vector 15"

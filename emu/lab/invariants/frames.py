@@ -101,9 +101,15 @@ class Frames(Invariant):
         if serial > self._ignored.get(cpu, -1):
             self._compare(event, back, left)
         if back.how is Closing.USER:
-            self._left[cpu], self._calls[cpu] = {}, ()
+            self._forget(cpu)
         elif left is not None:
             del table[serial]
+
+    def _forget(self, cpu: int) -> None:
+        """User mode runs: what is known of this CPU's entries is over, but for those of tasks that wait."""
+        parked = self.chain.parked()
+        self._left[cpu] = {s: raw for s, raw in self._left.get(cpu, {}).items() if s in parked} if parked else {}
+        self._calls[cpu] = tuple(call for call in self._calls.get(cpu, ()) if call[0] in parked) if parked else ()
 
     def _compare(self, event: Returned, back: Return, left: bytes | None) -> None:
         entry = back.entry

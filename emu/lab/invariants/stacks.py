@@ -8,7 +8,7 @@ from emu.events import CCalled, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
 from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
-from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE
+from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE, TaskStruct
 
 _FRAME = struct.Struct("<5Q")
 TRAMPOLINE = "entry"
@@ -28,6 +28,8 @@ class Stacks(Invariant):
         if event.cpl or self._plainly_right(event):
             return
         stack = self.view.stack_at(event.cpu, event.sp + 8)
+        if stack is None and event.name == "__switch_to" and self._on_next_stack(event):
+            return
         if stack is None:
             if self.view.stacks(event.cpu):
                 where = self._no_stack(event.cpu, event.sp)
@@ -52,6 +54,12 @@ class Stacks(Invariant):
             return False
         entry = self.chain.top(event.cpu)
         return entry is None or not entry.from_user or (bool(event.args) and event.args[0] + PT_REGS_SIZE == top)
+
+    def _on_next_stack(self, event: CCalled) -> bool:
+        """__switch_to(prev, next) runs on the stack of the next task, before that is the current one."""
+        word = self.view.read_kernel(event.args[1] + TaskStruct.offset("stack"), 8)
+        low = int.from_bytes(word or b"", "little")
+        return low < event.sp + 8 <= low + THREAD_SIZE
 
     def _no_stack(self, cpu: int, sp: int) -> str:
         if sp <= TASK_SIZE_MAX:
