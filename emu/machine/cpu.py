@@ -153,7 +153,8 @@ class Cpu(Registers):
             stop_engine(uch)
 
         def on_invalid(_uc: int, _data: int) -> int:
-            self._stop = Stop(StopKind.FAULT, -1, 0, 6)
+            save(uch, context)
+            self._stop = Stop(StopKind.SOFTWARE if state.exception_is_int else StopKind.FAULT, -1, 0, Vector.UD)
             stop_engine(uch)
             return 1
 
@@ -382,6 +383,8 @@ class Cpu(Registers):
             pass  # the hook has read the counter, which includes its instruction
         elif kind is StopKind.SOFTWARE:
             stop.retired = counter
+            if stop.vector == Vector.UD:
+                state.rip = state.exception_next_eip  # the engine takes INT 6 for an invalid instruction
         elif kind is StopKind.FAULT and stop.vector == Vector.DB:
             # A single step is reported after its instruction; one with a breakpoint (DR0-3) was not even translated.
             stop.retired = counter

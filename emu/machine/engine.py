@@ -70,6 +70,7 @@ _FIELDS: tuple[tuple[str, int, type], ...] = (
     ("pat", 5320, ctypes.c_uint64),
     ("error_code", 5424, ctypes.c_int32),
     ("exception_is_int", 5428, ctypes.c_int32),
+    ("exception_next_eip", 5432, ctypes.c_uint64),
     ("dr", 5440, ctypes.c_uint64 * 8),
     ("old_exception", 5536, ctypes.c_int32),
 )
@@ -116,6 +117,7 @@ class SavedCpu(ctypes.Structure):
     pat: int
     error_code: int
     exception_is_int: int
+    exception_next_eip: int
     dr: ctypes.Array[ctypes.c_uint64]
     old_exception: int
 

@@ -3,7 +3,7 @@
 import pytest
 from bare import CODE, KERNEL, bare
 
-from emu.events import Delivered
+from emu.events import Delivered, EventType
 from emu.machine.core import EndKind
 
 CMP = "cmpq $0x7f, %rdx\n"
@@ -68,6 +68,19 @@ def test_what_stops_behind_a_compare_keeps_its_flags(text, steps):
 def test_syscall_behind_a_compare_saves_its_flags(before, steps):
     it = after(f"{before} {CMP} syscall", steps)
     assert it.core.cpu.register(11) == FLAGS
+
+
+@pytest.mark.parametrize("vector", range(32))
+@pytest.mark.parametrize("user", [False, True])
+def test_int_n_is_a_software_interrupt_for_every_vector(vector, user):
+    """The engine took INT 6 for an invalid instruction."""
+    it = bare(f"nop\n .byte 0xcd, {vector}", user=user)
+    it.set_gate(vector, kind=0xEE)
+    it.run(20)
+    event = it.of(Delivered)[0]
+    assert (event.vector, event.type, event.error_code) == (vector, EventType.SWINT, None)
+    assert event.frame.ip == it.code.segments[0].end
+    assert not event.frame.flags & 0x10000
 
 
 def test_a_single_step_passes_an_instruction_that_writes_to_its_own_page():
