@@ -11,7 +11,7 @@ from kernel_stubs.errno import SyscallError
 from kernel_stubs.sched import wake_up
 from kernel_stubs.siginfo import CLD_DUMPED, CLD_EXITED, CLD_KILLED, Sig, Siginfo
 from kernel_stubs.signal import send_signal
-from kernel_stubs.signal_abi import SIG_IGN, Sa
+from kernel_stubs.signal_abi import NSIG, SIG_IGN, Sa
 from kernel_stubs.signal_state import action_of
 
 _DUMPING = frozenset({3, 4, 5, 6, 7, 8, 11, 24, 25, 31})
@@ -36,7 +36,7 @@ def notify_parent(cpu: Cpu, child: int) -> bool:
     if task.exit_signal == Sig.SIGCHLD and parent.signals.sighand:
         action = action_of(cpu.kernel, parent, Sig.SIGCHLD)
         ignored = action.handler == SIG_IGN or bool(action.flags & Sa.NOCLDWAIT)
-    if task.exit_signal > 0:
+    if 0 < task.exit_signal <= NSIG:
         code, status = child_code(task.exit_code)
         info = Siginfo.child(code, task.pid, USER_ID, status)
         with suppress(SyscallError):  # no room for its siginfo
