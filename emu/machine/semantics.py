@@ -201,7 +201,7 @@ def _undo_port_io(core: Core, stop: Stop) -> None:
     cpu = core.cpu
     code = core.read_code(cpu.ip, 15)
     prefixes = len(code) - len(code.lstrip(_PREFIXES))
-    opcode = code[prefixes]
+    opcode = code[prefixes] if prefixes < len(code) else 0xEC  # page tables changed behind the TLB: no string, then
     if opcode & 0xFC != 0x6C:
         if stop.kind is StopKind.IN:
             cpu.set_register(RAX, stop.value)

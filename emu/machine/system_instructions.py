@@ -59,13 +59,13 @@ def classify(instruction: Instruction) -> str | None:
 _SEGMENT_LOADS = {"%ss": "load_ss", "%fs": "load_fs", "%gs": "load_gs"}
 
 
-def _fields(core: Core) -> tuple[int, int, int]:
-    """(size, reg, rm) of MOV to or from a control or debug register at RIP."""
+def _fields(core: Core) -> tuple[int, int, int] | None:
+    """(size, reg, rm) of MOV to or from a control or debug register at RIP; None if memory says it is no such."""
     code = core.read_code(core.cpu.ip, 15)
-    at, rex = 0, 0
-    while code[at] != 0x0F:
-        rex = code[at] if code[at] & 0xF0 == 0x40 else 0
-        at += 1
+    at = code.find(0x0F)
+    if at < 0 or at + 2 >= len(code):
+        return None  # page tables or code changed behind the TLB
+    rex = code[at - 1] if at and code[at - 1] & 0xF0 == 0x40 else 0
     modrm = code[at + 2]
     return at + 3, modrm >> 3 & 7 | (rex & 4) << 1, modrm & 7 | (rex & 1) << 3
 
@@ -75,7 +75,10 @@ def mov_cr(core: Core) -> bool:
     cpu = core.cpu
     if cpu.cpl:
         return False  # #GP, which the engine raises
-    size, number, operand = _fields(core)
+    fields = _fields(core)
+    if fields is None:
+        return False
+    size, number, operand = fields
     value = cpu.register(operand)
     if number == 8:
         if core.code_byte(cpu.ip + size - 2) == 0x20:
@@ -120,7 +123,10 @@ def mov_dr(core: Core) -> bool:
     cpu, state = core.cpu, core.cpu.state
     if cpu.cpl:
         return False
-    size, number, operand = _fields(core)
+    fields = _fields(core)
+    if fields is None:
+        return False
+    size, number, operand = fields
     if number > 7 or (number in (4, 5) and cpu.cr4 & Cr4.DE):
         return False  # #UD, which the engine raises
     if state.dr[7] & _GD:
@@ -200,7 +206,9 @@ def write_base(core: Core) -> bool:
     if not cpu.cr4 & Cr4.FSGSBASE:
         return False
     code = core.read_code(cpu.ip, 15)
-    at = code.index(0x0F)
+    at = code.find(0x0F)
+    if at < 1 or at + 2 >= len(code):
+        return False  # page tables or code changed behind the TLB
     rex = code[at - 1] if code[at - 1] & 0xF0 == 0x40 else 0
     value = cpu.register(code[at + 2] & 7 | (rex & 1) << 3)
     if rex & 8 and not is_canonical(value):

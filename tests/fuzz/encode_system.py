@@ -163,12 +163,12 @@ def debug(draw: Draw, _cpl: int) -> bytes:
 
 
 def privileged(draw: Draw, cpl: int) -> bytes:
-    """What CPL 3 may not do; at CPL 0 an ordinary instruction instead."""
+    """What CPL 3 may not do; at CPL 0 an ordinary instruction instead. With IOPL 3, OUT to a port that does nothing."""
     if cpl == 0:
         return ordinary(draw)
     return draw.choice(
-        [b"\xf4", b"\x0f\x08", b"\x0f\x09", b"\xe6\x10", b"\xe4\x10", b"\x0f\x01\x13", b"\x0f\x01\x1b", b"\x0f\x00\xd8",
-         b"\x0f\x00\xd0", b"\xee", b"\xec"]
+        [b"\xf4", b"\x0f\x08", b"\x0f\x09", b"\xe6\x80", b"\x66\xba\x80\0\xee", b"\x0f\x01\x13", b"\x0f\x01\x1b",
+         b"\x0f\x00\xd8", b"\x0f\x00\xd0"]
     )  # fmt: skip
 
 

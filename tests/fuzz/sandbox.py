@@ -169,7 +169,10 @@ def run(seeds: Iterable[int]) -> int:
     ends: dict[str, int] = {}
     bad = 0
     for seed in seeds:
-        end, wrong = attempt(seed)
+        try:
+            end, wrong = attempt(seed)
+        except Exception as error:  # noqa: BLE001  whatever it is, the seed is what counts
+            end, wrong = None, [f"{type(error).__name__}: {error}"]
         kind = end.kind.value if end else "still running"
         ends[kind] = ends.get(kind, 0) + 1
         for text in wrong:

@@ -99,6 +99,7 @@ def stream(seed: int) -> Stream:
     vendor: Vendor = "amd" if draw.random() < 0.25 else "intel"
     privileged = draw.choice([0.0, 0.15, 0.4])
     parts = [system(draw, cpl) if draw.random() < privileged else ordinary(draw) for _ in range(draw.randrange(4, 14))]
+    parts.insert(0, b"\x50\x51\x52\x41\x50\x41\x51\x41\x52" * 2)  # PUSHes, so that what is popped is known
     gdt: dict[int, Value] = {}
     if draw.random() < 0.4:
         gdt = {layout.SPARE: _descriptor(draw), layout.SPARE2: _descriptor(draw)}
