@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import TaskStruct, Tif
+from kernel_stubs.abi import TaskState, TaskStruct, Tif
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.sched import is_dead, process_threads, wake_signalled
+from kernel_stubs.sched import address_of, is_dead, process_threads, signal_pending, wake_signalled, wake_up_state
 from kernel_stubs.siginfo import (
     BUS_ADRALN,
     BUS_OBJERR,
@@ -48,16 +48,11 @@ _STOP_SET = sum(map(bit, STOPPING_BY_DEFAULT))
 
 
 def recalc_sigpending(cpu: Cpu, task: TaskStruct) -> None:
-    """TIF_SIGPENDING says whether a signal waits that is not blocked."""
-    if pending_signals(cpu.kernel, task) & ~task.blocked:
+    """TIF_SIGPENDING says whether there is a signal that is not blocked, or a stop, to see to."""
+    if task.signals.stop_signal or pending_signals(cpu.kernel, task) & ~task.blocked:
         task.thread_info.flags |= Tif.SIGPENDING
     else:
         task.thread_info.flags &= ~Tif.SIGPENDING
-
-
-def signal_pending(task: TaskStruct) -> bool:
-    """Whether a system call that waits has to give up."""
-    return bool(task.thread_info.flags & (Tif.SIGPENDING | Tif.NOTIFY_SIGNAL))
 
 
 def set_current_blocked(cpu: Cpu, mask: int) -> None:
@@ -84,21 +79,15 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
         if not process or (living := next(process_threads(cpu.kernel, task), None)) is None:
             return
         task = living
-    if signal == Sig.SIGCONT:
-        flush(cpu, task, _STOP_SET)
-    elif signal in STOPPING_BY_DEFAULT:
-        flush(cpu, task, bit(Sig.SIGCONT))
+    _prepare(cpu, task, signal)
     if not task.blocked & bit(signal) and sig_ignored(cpu, task, signal):
         return
     if process:
         shared = signal_of(cpu.kernel, task)
         shared.pending = _add(shared.pending, shared.queue, info)
-        if task.blocked & bit(signal):  # complete_signal(): some thread that does not block it
-            others = process_threads(cpu.kernel, task)
-            task = next((other for other in others if not other.blocked & bit(signal)), task)
     else:
         task.pending = _add(task.pending, task.signals.queue, info)
-    signal_wake_up(cpu, task, signal)
+    _complete(cpu, task, signal, process=process)
 
 
 def _add(pending: int, queue: SigQueue, info: Siginfo) -> int:
@@ -111,10 +100,54 @@ def _add(pending: int, queue: SigQueue, info: Siginfo) -> int:
     return pending | bit(info.signo)
 
 
-def signal_wake_up(cpu: Cpu, task: TaskStruct, signal: int) -> None:
-    """Have the task look at its signals."""
-    if signal == Sig.SIGKILL or not task.blocked & bit(signal):
-        task.thread_info.flags |= Tif.SIGPENDING
+def threads_of(cpu: Cpu, task: TaskStruct) -> list[TaskStruct]:
+    """The living threads of a process, `task` first."""
+    return sorted(process_threads(cpu.kernel, task), key=lambda thread: thread.pid != task.pid)
+
+
+def _prepare(cpu: Cpu, task: TaskStruct, signal: int) -> None:
+    """prepare_signal: stops and SIGCONT cancel each other, whatever is done about them; SIGCONT wakes at once."""
+    if signal in STOPPING_BY_DEFAULT:
+        for thread in threads_of(cpu, task):
+            flush(cpu, thread, bit(Sig.SIGCONT))
+    elif signal == Sig.SIGCONT:
+        for thread in threads_of(cpu, task):
+            flush(cpu, thread, _STOP_SET)
+            thread.signals.stop_signal = thread.stop_code = 0
+            if thread.state == TaskState.STOPPED:
+                wake_up_state(cpu, address_of(cpu.kernel, thread))
+
+
+def _wants(task: TaskStruct, signal: int) -> bool:
+    """Whether a task would take the signal now."""
+    if task.blocked & bit(signal) or task.exit_state:
+        return False
+    if signal == Sig.SIGKILL:
+        return True
+    if task.state in (TaskState.STOPPED, TaskState.TRACED):
+        return False
+    return bool(task.on_cpu) or not signal_pending(task)
+
+
+def _complete(cpu: Cpu, task: TaskStruct, signal: int, *, process: bool) -> None:
+    """complete_signal: have a task look at it that does not block it; if all do, it waits."""
+    candidates = threads_of(cpu, task) if process else [task]
+    for thread in candidates:
+        if _wants(thread, signal):
+            signal_wake_up(cpu, thread, kill=signal == Sig.SIGKILL)
+            return
+    if process and signal == Sig.SIGKILL:
+        return
+    for thread in candidates:
+        recalc_sigpending(cpu, thread)
+
+
+def signal_wake_up(cpu: Cpu, task: TaskStruct, *, kill: bool = False) -> None:
+    """Have the task look at its signals; to be killed it is also taken out of a stop."""
+    task.thread_info.flags |= Tif.SIGPENDING
+    if kill and task.state in (TaskState.STOPPED, TaskState.TRACED):
+        wake_up_state(cpu, address_of(cpu.kernel, task))
+    else:
         wake_signalled(cpu, task)
 
 

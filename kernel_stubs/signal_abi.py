@@ -130,4 +130,7 @@ class TaskSignals(Struct):
     sas_ss_sp: U64
     sas_ss_size: U64
     restart: RestartBlock
+    stop_signal: U32
+    """The signal for which the whole process stops; this task has yet to. 0: none."""
+    pad0: U32
     queue: SigQueue

@@ -13,6 +13,7 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.fpu import clear_user_fpu, save_user_fpu, saved_fpu
+from kernel_stubs.jobctl import start_group_stop, stop_here
 from kernel_stubs.process import do_group_exit
 from kernel_stubs.siginfo import Siginfo, signal_name
 from kernel_stubs.signal import (
@@ -73,7 +74,13 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
     """
     task = cpu.current
     task.thread_info.flags &= ~Tif.NOTIFY_SIGNAL
-    while not task.exit_state and (info := dequeue_signal(cpu, task, task.blocked)):
+    while not task.exit_state:
+        if task.signals.stop_signal:
+            yield from stop_here(cpu)
+            continue
+        info = dequeue_signal(cpu, task, task.blocked)
+        if info is None:
+            break
         action = _take_action(cpu, task, info.signo)
         if action.handler == SIG_IGN:
             continue
@@ -83,7 +90,7 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
         if info.signo in IGNORED_BY_DEFAULT:
             continue
         if info.signo in STOPPING_BY_DEFAULT:
-            cpu.note(f"{signal_name(info.signo)} ignored: nobody could continue the process")
+            start_group_stop(cpu, info.signo)
             continue
         do_group_exit(cpu, info.signo)
         return None

@@ -11,8 +11,8 @@ from kernel_stubs.elf import load_elf
 from kernel_stubs.siginfo import signal_name
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
-PROGRAM_NAMES = ["signals", "faults", "sigreturn", "step", "fpu", "fsgs"]
-LIMIT = 50_000_000
+PROGRAM_NAMES = ["signals", "faults", "sigreturn", "step", "fpu", "fsgs", "family"]
+LIMIT = 5_000_000_000
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 
@@ -26,7 +26,7 @@ def compiled(tmp_path_factory):
         target = folder / name
         if not target.exists():
             source = PROGRAMS / f"{name}.c"
-            subprocess.run(["gcc", "-static", "-O1", "-w", *flags, "-o", target, source], check=True)
+            subprocess.run(["gcc", "-static", "-O1", "-w", "-pthread", *flags, "-o", target, source], check=True)
         return target
 
     return compile_program
@@ -35,7 +35,7 @@ def compiled(tmp_path_factory):
 def outcome(path, **options):
     """(how it ended, standard output) under our kernel."""
     it = start(load_elf(path.read_bytes(), path.name), argv=(path.name.encode(),), **options)
-    end = it.run(LIMIT)
+    _, end = it.system.machine.advance(LIMIT)
     return end.text, it.stdout.decode().splitlines()
 
 
@@ -58,6 +58,13 @@ def test_the_output_is_that_of_a_native_run(compiled, name):
     assert text == expected[0]
 
 
-@pytest.mark.parametrize("name", ["signals", "sigreturn", "fpu"])
-def test_a_busy_timer_changes_nothing(compiled, name):
-    assert outcome(compiled(name), timer_period=211) == native(compiled(name))
+@pytest.mark.parametrize(
+    ("name", "period"), [("signals", 211), ("sigreturn", 211), ("fpu", 211), ("family", 1_000_003)]
+)
+def test_a_busy_timer_changes_nothing(compiled, name, period):
+    assert outcome(compiled(name), timer_period=period) == native(compiled(name))
+
+
+@pytest.mark.parametrize("name", ["signals", "family"])
+def test_two_cpus_change_nothing(compiled, name):
+    assert outcome(compiled(name), cpus=2) == native(compiled(name))

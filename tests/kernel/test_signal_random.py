@@ -28,7 +28,7 @@ restorer: movl $15, %eax
 """
 SEEDS = 500
 BATCH = 50
-ALIVE = (EndKind.LIMIT, EndKind.FINISHED, EndKind.BREAKPOINT)
+ALIVE = (EndKind.LIMIT, EndKind.FINISHED, EndKind.BREAKPOINT, EndKind.HALTED)
 
 
 @pytest.fixture(scope="module")

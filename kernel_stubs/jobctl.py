@@ -1,0 +1,56 @@
+"""Job control: a process that stops, and what its parent is told (do_signal_stop in kernel/signal.c)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from kernel_stubs.abi import TaskState, TaskStruct
+from kernel_stubs.binding import Steps
+from kernel_stubs.context import Cpu
+from kernel_stubs.cred import USER_ID
+from kernel_stubs.errno import SyscallError
+from kernel_stubs.sched import all_tasks, schedule, wake_up
+from kernel_stubs.siginfo import CLD_STOPPED, Sig, Siginfo, signal_name
+from kernel_stubs.signal import recalc_sigpending, send_signal, signal_wake_up, threads_of
+from kernel_stubs.signal_abi import Sa
+from kernel_stubs.signal_state import action_of
+
+
+def start_group_stop(cpu: Cpu, signal: int) -> None:
+    """All threads of the current process are to stop, each on its own way to user mode."""
+    mine = cpu.current.tgid
+    if all(task.tgid == mine for _, task in all_tasks(cpu.kernel)):
+        cpu.note(f"{signal_name(signal)} ignored: nobody could continue the process")
+        return
+    for task in threads_of(cpu, cpu.current):
+        if not task.exit_state:
+            task.signals.stop_signal = signal
+            signal_wake_up(cpu, task)
+
+
+def stop_here(cpu: Cpu) -> Steps:
+    """The current task stops until SIGCONT or SIGKILL. The last thread to stop tells the parent."""
+    task = cpu.current
+    signal, task.signals.stop_signal = task.signals.stop_signal, 0
+    recalc_sigpending(cpu, task)
+    task.state = TaskState.STOPPED
+    threads = threads_of(cpu, task)
+    if not any(thread.signals.stop_signal and not thread.exit_state for thread in threads):
+        leader = cpu.view(TaskStruct, task.group_leader)
+        leader.stop_code = signal
+        cpu.note(f"pid {task.tgid} stopped by {signal_name(signal)}")
+        tell_parent(cpu, leader, CLD_STOPPED, signal)
+    yield from schedule(cpu)
+    return None
+
+
+def tell_parent(cpu: Cpu, leader: TaskStruct, code: int, status: int) -> None:
+    """do_notify_parent_cldstop: SIGCHLD, unless it does not want to hear of stops; and a wait4 looks again."""
+    if not leader.parent:
+        return
+    parent = cpu.view(TaskStruct, leader.parent)
+    action = action_of(cpu.kernel, parent, Sig.SIGCHLD)
+    if not (code == CLD_STOPPED and action.flags & Sa.NOCLDSTOP):
+        with suppress(SyscallError):
+            send_signal(cpu, parent, Siginfo.child(code, leader.pid, USER_ID, status))
+    wake_up(cpu, leader.parent)
