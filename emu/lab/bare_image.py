@@ -19,8 +19,8 @@ from emu.errors import Entry64Error, ImageError
 HEADER_MAGIC, LOADER_MAGIC = 0x1BADB002, 0x2BADB002
 _SEARCHED = 8192
 """The multiboot header lies in this many bytes at the start of the file (Multiboot Specification 0.6.96, 3.1)."""
-_NOT_SUPPORTED = 0xFFF8
-"""Header flags that we would have to understand: all required ones but page alignment, memory information, video."""
+_NOT_SUPPORTED = 0xFFFC
+"""Header flags that we would have to understand: all required ones but page alignment and memory information."""
 _MALFORMED = (
     ELFError, struct.error, UnicodeDecodeError, KeyError, IndexError, AssertionError, ValueError, TypeError,
     AttributeError, OverflowError, MemoryError,
