@@ -33,6 +33,7 @@ from kernel_stubs.binding import Binding
 from kernel_stubs.context import InputFile, Kernel, percpu_address
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.exec import UserProgram, check_arguments
+from kernel_stubs.hostfs import HostFolder
 from kernel_stubs.kernel_image import load_c_functions
 
 USER_VISIBLE_SECTION = ".entry.text"
@@ -59,6 +60,10 @@ class BootOptions:
     """How several CPUs take turns."""
     timer_period: int = 0
     """Instructions between two APIC timer interrupts; 0: no timer."""
+    files: tuple[InputFile, ...] = ()
+    """Files of the guest's tree, named by their paths."""
+    folder: HostFolder | None = None
+    """A folder of the host that the guest sees as /host."""
 
 
 @dataclass
@@ -90,7 +95,8 @@ def boot(options: BootOptions) -> System:
     check_arguments(argv, options.envp)
     load_c_functions()
     machine = Machine(options.ram_bytes, options.cpus, options.profile, options.interleaving)
-    files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin))
+    given = options.files + (options.folder.files if options.folder else ())
+    files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin), *given)
     kernel = Kernel(machine, options.image, files, options.seed, program=options.program, argv=argv, envp=options.envp)
     try:
         records = _fill_memory(machine.memory, options)
@@ -99,8 +105,9 @@ def boot(options: BootOptions) -> System:
     binding = Binding(kernel)
     machine.observe_instructions(options.image.instructions())
     binding.attach()
-    for core, record in zip(machine.cores, records, strict=True):
-        core.reset_long_mode(INIT_PGD, options.image.symbol("startup_64"), record)
+    entry = options.image.symbol("startup_64")
+    machine.startup = lambda core, vector: core.reset_long_mode(INIT_PGD, entry, records[core.index])
+    machine.startup(machine.cores[0], 0)
     return System(kernel, machine, binding)
 
 

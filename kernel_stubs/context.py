@@ -40,6 +40,10 @@ class InputFile:
     data: bytes
     mode: int = 0o644
     """Permissions of the file that it becomes."""
+    kind: str = "file"
+    """Or "directory", or "link": then `data` is where it leads."""
+    read_only: bool = False
+    """Nobody may change it, whatever its mode."""
 
 
 class KernelOops(Exception):

@@ -21,6 +21,7 @@ from kernel_stubs.exec import exec_program, new_mm
 from kernel_stubs.fork import link_task
 from kernel_stubs.idle import make_idle_task
 from kernel_stubs.rootfs import first_files, first_fs, make_root, program_name
+from kernel_stubs.smp import setup_local_apic, smp_init
 from kernel_stubs.tick import start_tick
 
 
@@ -43,7 +44,10 @@ def start_kernel(cpu: Cpu, boot: CpuBoot) -> None:
     except SyscallError as error:
         raise KernelOops(f"Kernel panic - not syncing: No working init found: {error.errno.name}") from None
     cpu.kernel.machine.flush_tlb()
+    setup_local_apic(cpu)
     start_tick(cpu)
+    if cpu.number == 0:
+        smp_init(cpu)
 
 
 def _run_on(cpu: Cpu, address: int, stack_end: int) -> TaskStruct:

@@ -23,7 +23,7 @@ LINUX_26 = "linux-2.6"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
     "ia32", "sysvec",
-    "idle", "switch", "process",
+    "idle", "switch", "process", "smp",
     "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
     "syscalls.execute",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",

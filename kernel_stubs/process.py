@@ -33,7 +33,7 @@ def do_group_exit(cpu: Cpu, code: int) -> None:
     leader = kernel.view(TaskStruct, task.group_leader)
     if not leader.group_exit:
         leader.group_exit, leader.group_exit_code = 1, code
-    task.exit_code = leader.group_exit_code
+    task.exit_code = leader.exit_code = leader.group_exit_code
     zap_other_threads(cpu)
     task.exit_state = ExitState.REQUESTED
     if task.group_leader == mm.kernel_data(kernel.memory).init_task and leader.live_threads == 1:
@@ -71,7 +71,7 @@ def do_exit(cpu: Cpu) -> Steps:
     leader = kernel.view(TaskStruct, leader_address)
     last = leader.live_threads == 1
     if last and leader_address == data.init_task:
-        task.exit_code = leader.group_exit_code if leader.group_exit else task.exit_code
+        task.exit_code = leader.exit_code = leader.group_exit_code if leader.group_exit else task.exit_code
         _finish(cpu, task.exit_code)
         return None
     leader.live_threads -= 1

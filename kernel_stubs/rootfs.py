@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from kernel_stubs import mm, ramfs
 from kernel_stubs.abi import FilesStruct, FsStruct, Inode, InodeKind
-from kernel_stubs.context import Kernel
+from kernel_stubs.context import InputFile, Kernel
 from kernel_stubs.fdtable import O_RDONLY, O_WRONLY, new_file, new_files
 from kernel_stubs.slab import alloc_object
 
@@ -35,20 +37,28 @@ def make_root(kernel: Kernel) -> None:
     itself = ramfs.make(kernel, folders[b"proc"], b"self", InodeKind.DIRECTORY, 0o555)
     ramfs.make(kernel, itself, b"exe", InodeKind.PROC_EXE, 0o777)
     for index, file in enumerate(kernel.files[FIRST_FILE:], FIRST_FILE):
-        add_file(kernel, file.name.encode(), file.mode, source=1 + index)
+        add_file(kernel, file, 1 + index)
     name = program_name(kernel)
     if not ramfs.lookup(kernel, node, name):
         ramfs.make(kernel, root, name, InodeKind.REGULAR, 0o755, source=1 + PROGRAM_INPUT)
 
 
-def add_file(kernel: Kernel, path: bytes, mode: int, source: int) -> int:
-    """A file that the run was given, with the directories that lead to it."""
-    *folders, name = [part for part in path.split(b"/") if part]
+_KINDS = {"file": InodeKind.REGULAR, "link": InodeKind.SYMLINK, "directory": InodeKind.DIRECTORY}
+
+
+def add_file(kernel: Kernel, file: InputFile, source: int) -> None:
+    """A file that the run was given, with the directories that lead to it. `source`: 1 + index in Kernel.files."""
+    *folders, name = [part for part in os.fsencode(file.name).split(b"/") if part]
     at = mm.kernel_data(kernel.memory).root_inode
     for folder in folders:
         below = ramfs.lookup(kernel, kernel.view(Inode, at), folder)
         at = below or ramfs.make(kernel, at, folder, InodeKind.DIRECTORY, 0o755)
-    return ramfs.make(kernel, at, name, InodeKind.REGULAR, mode, source=source)
+    inode = ramfs.lookup(kernel, kernel.view(Inode, at), name)
+    if not inode:
+        kind = _KINDS[file.kind]
+        content = file.data if kind == InodeKind.SYMLINK else b""
+        inode = ramfs.make(kernel, at, name, kind, file.mode, content, source if kind == InodeKind.REGULAR else 0)
+    kernel.view(Inode, inode).read_only = file.read_only
 
 
 def first_files(kernel: Kernel) -> int:

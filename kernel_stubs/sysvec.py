@@ -1,4 +1,4 @@
-"""The local APIC's other vectors: IPIs between CPUs, and what its error sources raise (arch/x86/kernel/smp.c, irq.c).
+"""The local APIC's other vectors: what its error sources raise, and rare IPIs (arch/x86/kernel/irq.c).
 
 Nobody queues work for them yet, so each counts itself in its vector's descriptor and tells the APIC.
 """
@@ -19,24 +19,6 @@ def _acknowledge(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
     irq_exit_rcu(cpu)
     yield from irqentry_exit(cpu, regs)
     return None
-
-
-@c_function
-def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
-    """Another CPU has set NEED_RESCHED for the task here; the way back to user mode sees to it."""
-    return (yield from _acknowledge(cpu, regs, SystemVector.RESCHEDULE))
-
-
-@c_function
-def sysvec_call_function(cpu: Cpu, regs: PtRegs) -> Steps:
-    """Another CPU wants functions run on several CPUs."""
-    return (yield from _acknowledge(cpu, regs, SystemVector.CALL_FUNCTION))
-
-
-@c_function
-def sysvec_call_function_single(cpu: Cpu, regs: PtRegs) -> Steps:
-    """Another CPU wants a function run here."""
-    return (yield from _acknowledge(cpu, regs, SystemVector.CALL_FUNCTION_SINGLE))
 
 
 @c_function

@@ -19,11 +19,10 @@ from emu.lab.invariants import Judge
 from emu.lab.observers.path import PathSummary
 from emu.lab.view import View
 from emu.lab.violation import Violation
-from emu.machine.core import Core
 from emu.machine.end import End, EndKind
-from kernel_stubs.abi import PerCpu, TaskStruct
+from kernel_stubs.abi import TaskStruct
 from kernel_stubs.boot import BootOptions, System, boot
-from kernel_stubs.context import percpu_address
+from kernel_stubs.mm import kernel_data
 from kernel_stubs.syscalls.table import unknown_syscalls
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ class Rig:
         end = self._drive(plan, budget, patience, fired, missed, on_output, tracer)
         missed += [self._why_missed(injection, plan) for injection in plan.waiting]
         core = machine.cores[0]
-        code = self._exit_code(core) if end.kind is EndKind.FINISHED else None
+        code = self._exit_code() if end.kind is EndKind.FINISHED else None
         return Facts(
             "budget" if end.kind is EndKind.LIMIT else end.kind.value,
             end.text,
@@ -252,7 +251,6 @@ class Rig:
             return f"{head}: the injection point was never reached"
         return f"{head}: the injection point was reached only {'once' if count == 1 else f'{count} times'}"
 
-    def _exit_code(self, core: Core) -> int:
+    def _exit_code(self) -> int:
         kernel = self._system.kernel
-        percpu = kernel.view(PerCpu, percpu_address(kernel, core.index))
-        return kernel.view(TaskStruct, percpu.current_task).exit_code
+        return kernel.view(TaskStruct, kernel_data(kernel.memory).init_task).exit_code

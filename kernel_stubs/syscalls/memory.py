@@ -10,6 +10,7 @@ from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, Inode, InodeKind, VmF
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fdtable import get_file, readable, writable
+from kernel_stubs.smp import flush_tlb_mm
 from kernel_stubs.syscalls.table import syscall
 from kernel_stubs.vma import Area
 
@@ -134,6 +135,7 @@ def sys_munmap(cpu: Cpu, address: int, length: int) -> int:
     if address % PAGE_SIZE or address > TASK_SIZE_MAX or not 0 < length <= TASK_SIZE_MAX - address:
         raise SyscallError(Errno.EINVAL)
     vma.unmap_range(cpu.kernel, cpu.mm, address, address + page_align(length))
+    flush_tlb_mm(cpu)
     return 0
 
 
@@ -160,7 +162,10 @@ def sys_mprotect(cpu: Cpu, address: int, length: int, prot: int) -> int:
         address = area.start
     elif grows:
         raise SyscallError(Errno.EINVAL)
-    vma.protect_range(kernel, mm, address, end, _vm_flags(prot))
+    try:
+        vma.protect_range(kernel, mm, address, end, _vm_flags(prot))
+    finally:
+        flush_tlb_mm(cpu)
     return 0
 
 

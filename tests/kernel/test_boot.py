@@ -145,7 +145,7 @@ def test_the_first_task_enters_user_mode_with_clean_registers():
 
 
 def test_other_cpus_idle():
-    it = start(cpus=2)
+    it = in_user(cpus=2)  # by then the first CPU has started them
     other = it.system.machine.cores[1]
     end = it.system.machine.run(100_000, cpu=1)
     assert end.kind is EndKind.HALTED

@@ -1,4 +1,4 @@
-"""New tasks and their end: what is copied, what is shared, what is given back, and that none of it grows without end."""
+"""New tasks and their end: what is copied, what is shared, what is given back, and what keeps their number down."""
 
 from booted import start
 

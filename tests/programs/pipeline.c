@@ -41,7 +41,9 @@ int main(int argc, char **argv)
         if (in >= 0) close(in);
         if (i < 2) close(ends[1]), in = ends[0];
     }
-    while (wait(&status) > 0) printf("a stage ended with %d\n", status);
+    int well = 0;
+    while (wait(&status) > 0) well += !status;
+    printf("%d stages ended well\n", well);
 
     pipe(ends);
     struct pollfd ready[] = {{ends[0], POLLIN, 0}, {ends[1], POLLOUT, 0}};

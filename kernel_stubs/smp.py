@@ -1,0 +1,96 @@
+"""Several CPUs: starting them, and asking them to do something (arch/x86/kernel/smpboot.c, smp.c, kernel/smp.c).
+
+The first CPU starts the others by INIT and startup IPIs; `machine.startup` stands in for the real-mode trampoline and
+puts a CPU at `startup_64` with its own CpuBoot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from emu.arch import SPURIOUS_APIC_VECTOR
+from emu.machine.apic import ENABLED, SPURIOUS, Delivery
+from kernel_stubs.abi import PerCpu, PtRegs, SystemVector, TaskStruct
+from kernel_stubs.binding import Steps, c_function
+from kernel_stubs.context import Cpu
+from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.ipi import send_ipi
+from kernel_stubs.irq import irq_desc
+from kernel_stubs.sched import percpu_of
+from kernel_stubs.tick import arm_timer
+
+TRAMPOLINE_PAGE = 0x9A
+"""Vector of the startup IPI: the page where Linux often has its trampoline."""
+
+
+def setup_local_apic(cpu: Cpu) -> None:
+    """INIT leaves a CPU's APIC switched off."""
+    cpu.core.write_apic(SPURIOUS, ENABLED | SPURIOUS_APIC_VECTOR)
+
+
+def smp_init(cpu: Cpu) -> None:
+    """Start all other CPUs."""
+    for number in range(1, len(cpu.kernel.machine.cores)):
+        send_ipi(cpu, number, 0, Delivery.INIT)
+        send_ipi(cpu, number, TRAMPOLINE_PAGE, Delivery.STARTUP)
+
+
+def others(cpu: Cpu) -> Iterator[tuple[int, PerCpu]]:
+    """(number, per-CPU area) of the other CPUs that run tasks already."""
+    for number in range(len(cpu.kernel.machine.cores)):
+        percpu = percpu_of(cpu.kernel, number)
+        if number != cpu.number and percpu.current_task:
+            yield number, percpu
+
+
+def flush_tlb_mm(cpu: Cpu) -> None:
+    """The current address space lost pages or rights: CPUs that use it are told, to forget their translations.
+
+    They must not use them a moment longer, so the machine forgets them at once; the interrupt is what software sees.
+    """
+    for number, percpu in others(cpu):
+        if cpu.view(TaskStruct, percpu.current_task).mm == cpu.current.mm:
+            percpu.call_function_pending |= 1 << cpu.number
+            send_ipi(cpu, number, SystemVector.CALL_FUNCTION)
+
+
+def _acknowledge(cpu: Cpu, vector: int) -> None:
+    irq_desc(cpu.kernel, vector).count += 1
+    cpu.core.apic.eoi()
+
+
+def _call_function(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
+    irq_enter_rcu(cpu)
+    _acknowledge(cpu, vector)
+    percpu = cpu.percpu
+    if percpu.call_function_pending:
+        percpu.call_function_pending = 0
+        cpu.core.cpu.flush_tlb()
+    irq_exit_rcu(cpu)
+    yield from irqentry_exit(cpu, regs)
+    return None
+
+
+@c_function
+def sysvec_call_function(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU wants a function run on several CPUs."""
+    return (yield from _call_function(cpu, regs, SystemVector.CALL_FUNCTION))
+
+
+@c_function
+def sysvec_call_function_single(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU wants a function run here."""
+    return (yield from _call_function(cpu, regs, SystemVector.CALL_FUNCTION_SINGLE))
+
+
+@c_function
+def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU made a task runnable here, or sent one a signal: the ways out of here look at both."""
+    irq_enter_rcu(cpu)
+    _acknowledge(cpu, SystemVector.RESCHEDULE)
+    percpu = cpu.percpu
+    if percpu.current_task:
+        arm_timer(cpu, idle=percpu.current_task == percpu.idle_task)
+    irq_exit_rcu(cpu)
+    yield from irqentry_exit(cpu, regs)
+    return None
