@@ -33,7 +33,7 @@ def _privilege(core: Core) -> Iterator[str]:
     code, stack = cpu.state.segs[CS], cpu.state.segs[SS]
     if code.selector & 3 != cpu.cpl:
         yield f"CS {code.selector:#x} at CPL {cpu.cpl}"
-    if stack.selector & 3 != cpu.cpl:
+    if stack.selector & 0xFFFC and stack.selector & 3 != cpu.cpl:  # IRETQ checks no RPL of a null selector
         yield f"SS {stack.selector:#x} at CPL {cpu.cpl}"
     if stack.flags >> 13 & 3 != cpu.cpl:
         yield f"SS has DPL {stack.flags >> 13 & 3} at CPL {cpu.cpl}"
