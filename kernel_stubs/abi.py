@@ -266,6 +266,8 @@ class KernelData(Struct):
     """Counts new tasks, which go to the CPUs in turn."""
     root_inode: U64
     next_inode: U64
+    no_isolation: U64
+    """Not 0: user mode runs on a process's first PGD, which has the kernel's half too; the second is not used."""
 
 
 MAX_SYSCALLS = 512

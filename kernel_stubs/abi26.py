@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import IntEnum
 
+from asm import Image
 from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE, Rflags
 from kernel_stubs import abi
 from kernel_stubs.layout import S32, U32, U64, Struct, constants, layout
+
+LINUX_26 = "linux-2.6"
+"""The image's name."""
+
+
+def is_linux26(image: Image) -> bool:
+    """Whether an image is this kernel, under whatever name: it finds its per-CPU data by the PDA."""
+    return "_cpu_pda" in image.symbols
+
 
 EXCEPTION_STKSZ = PAGE_SIZE
 """How far the IST entry of the debug stack moves down while it is in use; that stack holds two of these."""
@@ -59,6 +69,8 @@ class ThreadInfo26(Struct):
     addr_limit: U64
     sysenter_return: U64
     """Where SYSEXIT returns: the vDSO's landing pad."""
+    usersp: U64
+    """pda.oldrsp while the task does not run."""
 
 
 class Tif26(IntEnum):
@@ -133,6 +145,21 @@ C_FUNCTIONS = (
 )  # fmt: skip
 """What the assembly calls by name. The image has a slot for each of them and for every sys_* of its tables."""
 
+PARTIAL_FRAME = frozenset({
+    "do_IRQ", "smp_apic_timer_interrupt", "smp_error_interrupt", "smp_spurious_interrupt", "smp_reschedule_interrupt",
+    "smp_call_function_interrupt", "smp_call_function_single_interrupt", "smp_invalidate_interrupt",
+    "smp_thermal_interrupt", "mce_threshold_interrupt",
+})  # fmt: skip
+"""C functions that get pt_regs whose words below R11 are not written."""
+INTERRUPTS_ON = frozenset({
+    "schedule", "do_notify_resume", "syscall_trace_enter", "syscall_trace_leave", "do_exit", "schedule_tail",
+    "do_fork",
+})  # fmt: skip
+"""C functions that are called with interrupts on, beside the system calls."""
+NOT_IN_26 = frozenset({"clone3", "execveat", "rseq"})
+"""System calls that came later, and that the entry code (the first two need pt_regs) or the C library's use of them
+(rseq registers with a kernel that restarts sequences) would have to know of: -ENOSYS, so that nobody relies on them."""
+
 STUBS = {
     15: "stub_rt_sigreturn", 56: "stub_clone", 57: "stub_fork", 58: "stub_vfork", 59: "stub_execve",
     131: "stub_sigaltstack", 172: "stub_iopl",
@@ -155,7 +182,8 @@ IA32_NR_SYSCALLS = 333
 
 def syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
     """Number -> symbol in sys_call_table; `implemented` are number and name (without sys_) of what C has."""
-    return dict(sorted(({number: f"sys_{name}" for number, name in implemented.items()} | STUBS).items()))
+    rows = {number: f"sys_{name}" for number, name in implemented.items() if name not in NOT_IN_26}
+    return dict(sorted((rows | STUBS).items()))
 
 
 def ia32_syscall_rows(implemented: dict[int, str]) -> dict[int, str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
 from emu.arch import PAGE_SIZE
 from emu.events import CCalled, CReturned
@@ -82,15 +82,25 @@ class CFunction:
     interruptible: bool
 
 
+DEFAULT_KERNEL = "linux-6"
 _registry: dict[str, CFunction] = {}
+_registries: dict[str, dict[str, CFunction]] = {DEFAULT_KERNEL: _registry}
 F = TypeVar("F", bound=Callable[..., Any])  # as above
 
 
-def c_function(function: F) -> F:
-    """Register a C function under its own name."""
+@overload
+def c_function(function: F) -> F: ...
+@overload
+def c_function(*, kernel: str) -> Callable[[F], F]: ...
+def c_function(function: F | None = None, *, kernel: str = DEFAULT_KERNEL) -> F | Callable[[F], F]:
+    """Register a C function under its own name, of one kernel image."""
+    if function is None:
+        return lambda function: _register(function, kernel)
+    return _register(function, kernel)
+
+
+def _register(function: F, kernel: str) -> F:
     name = function.__name__
-    if name in _registry and _registry[name].function is not function:
-        raise ValueError(f"C function {name} is defined twice")
     hints = get_type_hints(function)
     hints.pop("return", None)
     parameters = list(hints.items())
@@ -100,15 +110,23 @@ def c_function(function: F) -> F:
     for kind in kinds:
         if kind is not int and not (isinstance(kind, type) and issubclass(kind, Struct)):
             raise TypeError(f"{name}: {kind} is neither int nor a Struct")
-    if len(kinds) > len(ARGUMENT_REGISTERS):
-        raise TypeError(f"{name}: more than {len(ARGUMENT_REGISTERS)} arguments")
-    _registry[name] = CFunction(name, function, kinds, inspect.isgeneratorfunction(function))
+    register(CFunction(name, function, kinds, inspect.isgeneratorfunction(function)), kernel)
     return function
 
 
-def registered() -> dict[str, CFunction]:
-    """All C functions, by name, in order of name."""
-    return dict(sorted(_registry.items()))
+def register(function: CFunction, kernel: str = DEFAULT_KERNEL) -> None:
+    """Register a C function whose parameters are known to be int or Structs."""
+    table, name = _registries.setdefault(kernel, {}), function.name
+    if name in table and table[name].function is not function.function:
+        raise ValueError(f"C function {name} is defined twice")
+    if len(function.parameters) > len(ARGUMENT_REGISTERS):
+        raise TypeError(f"{name}: more than {len(ARGUMENT_REGISTERS)} arguments")
+    table[name] = function
+
+
+def registered(kernel: str = DEFAULT_KERNEL) -> dict[str, CFunction]:
+    """All C functions of a kernel image, by name, in order of name."""
+    return dict(sorted(_registries.get(kernel, {}).items()))
 
 
 def _missing(name: str) -> Callable[[Core], None]:
@@ -151,7 +169,7 @@ class Binding:
     def attach(self, functions: dict[str, CFunction] | None = None) -> None:
         """Stop the machine at every slot of the image that has a function, and run it there."""
         image, machine = self.kernel.image, self.kernel.machine
-        functions = registered() if functions is None else functions
+        functions = registered(self.kernel.name) if functions is None else functions
         first, last = image.symbol("__c_stubs_start"), image.symbol("__c_stubs_end") - 1
         sites: dict[int, Callable[[Core], None]] = {}
         for name, slot in image.symbols.items():

@@ -6,7 +6,7 @@ descriptor tables. The image's own code (boot.S) loads them; `start_kernel` (ker
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from asm import Image
@@ -29,12 +29,14 @@ from kernel_stubs.abi import (
     cpu_entry_area,
     page_align,
 )
+from kernel_stubs.abi26 import Ist26, is_linux26
 from kernel_stubs.binding import Binding
 from kernel_stubs.context import InputFile, Kernel, percpu_address
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.exec import UserProgram, check_arguments
 from kernel_stubs.hostfs import HostFolder
 from kernel_stubs.kernel_image import load_c_functions
+from kernel_stubs.linux26 import setup
 
 USER_VISIBLE_SECTION = ".entry.text"
 MIN_RAM = 2 << 20
@@ -94,6 +96,8 @@ def boot(options: BootOptions) -> System:
     argv = options.argv or (b"",)  # as Linux does, for programs that count on argv[0]
     check_arguments(argv, options.envp)
     load_c_functions()
+    if is_linux26(options.image):
+        options = replace(options, profile=setup.usable_profile(options.profile))
     machine = Machine(options.ram_bytes, options.cpus, options.profile, options.interleaving)
     given = options.files + (options.folder.files if options.folder else ())
     files = (InputFile(options.program.name, options.program.data), InputFile("stdin", options.stdin), *given)
@@ -120,6 +124,7 @@ def _fill_memory(memory: Memory, options: BootOptions) -> list[int]:
     mm.init_memory(memory, page_align(end))
     _map_image(memory, image)
     mm.kernel_data(memory).timer_period = options.timer_period
+    mm.kernel_data(memory).no_isolation = is_linux26(image)
     records = []
     per_cpu_offset = mm.image_physical(image.symbol("__per_cpu_offset"))
     for cpu in range(options.cpus):
@@ -128,6 +133,8 @@ def _fill_memory(memory: Memory, options: BootOptions) -> list[int]:
         memory.write_u64(per_cpu_offset + 8 * cpu, percpu)
         cpu_entry.make_entry_area(memory, cpu, percpu)
         records.append(cpu_entry.make_boot_record(memory, image, options.profile, cpu, percpu))
+        if is_linux26(image):
+            setup.set_up_cpu(memory, image, cpu, percpu, records[-1])
     cpu_entry.make_idt_alias(memory, image)
     return records
 
@@ -154,13 +161,16 @@ def _map_image(memory: Memory, image: Image) -> None:
 def stacks(kernel: Kernel, cpu: int) -> tuple[StackRange, ...]:
     """The stacks that this CPU may be on at CPL 0, as they are now."""
     percpu = kernel.view(PerCpu, percpu_address(kernel, cpu))
-    area = cpu_entry_area(cpu)
-    entry = area + CpuEntryArea.offset("entry_stack")
     ranges = [
         StackRange("task", percpu.top_of_stack - THREAD_SIZE, percpu.top_of_stack),
         StackRange("irq", percpu.hardirq_stack_ptr - IRQ_STACK_SIZE, percpu.hardirq_stack_ptr),
-        StackRange("entry", entry, entry + PAGE_SIZE),
     ]
+    if kernel.classic:
+        ranges += [StackRange(f"IST{ist.value} {ist.name}", *setup.ist_stack(cpu, ist)) for ist in Ist26]
+        return tuple(ranges)
+    area = cpu_entry_area(cpu)
+    entry = area + CpuEntryArea.offset("entry_stack")
+    ranges.append(StackRange("entry", entry, entry + PAGE_SIZE))
     for ist, field in cpu_entry.IST_STACKS.items():
         low = area + CpuEntryArea.offset(field)
         ranges.append(StackRange(f"IST{ist.value} {ist.name}", low, low + EXCEPTION_STACK_SIZE))

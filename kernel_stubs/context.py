@@ -7,10 +7,11 @@ everything that changes is in guest memory, seen through the structures of `kern
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from asm import Image
-from emu.arch import PAGE_SIZE, is_canonical
+from emu.arch import LOCAL_TIMER_VECTOR, PAGE_SIZE, is_canonical
 from emu.events import Note
 from emu.machine.core import Core
 from emu.machine.machine import Machine
@@ -26,6 +27,7 @@ from kernel_stubs.abi import (
     PerCpu,
     TaskStruct,
 )
+from kernel_stubs.abi26 import LINUX_26, Vector26, is_linux26
 from kernel_stubs.elf import UserProgram
 from kernel_stubs.layout import Struct
 
@@ -70,6 +72,21 @@ class Kernel:
     def memory(self) -> Memory:
         """Physical memory."""
         return self.machine.memory
+
+    @cached_property
+    def classic(self) -> bool:
+        """Whether the image is linux-2.6: its assembly looks itself for what is to be done before user mode."""
+        return is_linux26(self.image)
+
+    @property
+    def name(self) -> str:
+        """Whose C functions it has."""
+        return LINUX_26 if self.classic else "linux-6"
+
+    @property
+    def timer_vector(self) -> int:
+        """Vector of the local APIC's timer."""
+        return Vector26.LOCAL_TIMER if self.classic else LOCAL_TIMER_VECTOR
 
     def physical(self, address: int) -> int:
         """Physical address of a kernel linear address, through the initial page tables if it is in no linear map."""

@@ -43,8 +43,11 @@ def exit_to_user_mode_loop(cpu: Cpu, regs: PtRegs) -> Steps:
 
 
 def irqentry_exit(cpu: Cpu, regs: PtRegs) -> Steps:
-    """An interrupt or exception ends. The kernel is not preemptible: only a return to user mode has work."""
-    if regs.user_mode:
+    """An interrupt or exception ends. The kernel is not preemptible: only a return to user mode has work.
+
+    The assembly of linux-2.6 sees to that itself.
+    """
+    if regs.user_mode and not cpu.kernel.classic:
         yield from exit_to_user_mode_loop(cpu, regs)
     return None
 

@@ -14,12 +14,12 @@ from emu.errors import ImageError
 from emu.machine.profile import Profile
 from kernel_stubs import abi26
 from kernel_stubs.abi import KERNEL_BASE, asm_constants
+from kernel_stubs.abi26 import LINUX_26
 from kernel_stubs.binding import registered
 from kernel_stubs.syscalls.table import implemented
 
 SOURCES = Path(asm.__file__).parent
 IMAGE_SOURCE = "image.S"
-LINUX_26 = "linux-2.6"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
     "ia32", "sysvec",
@@ -45,6 +45,7 @@ def load_c_functions() -> None:
     """Fill the registries of C functions and system calls."""
     for module in C_FUNCTION_MODULES:
         importlib.import_module(f"kernel_stubs.{module}")
+    importlib.import_module("kernel_stubs.linux26").install()
 
 
 def kernel_names() -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def set_pte(memory: Memory, pgd: int, address: int, frame: int, bits: int) -> No
         memory.note_code(frame // PAGE_SIZE)
     slot = pgd + 8 * (address >> 39 & 0x1FF)
     entry = memory.read_u64(slot) & ~Pte.NX | Pte.A
-    memory.write_u64(slot, entry | Pte.NX)
+    memory.write_u64(slot, entry if mm.kernel_data(memory).no_isolation else entry | Pte.NX)
     memory.write_u64(slot + PTI_USER_PGTABLE, entry)
 
 

@@ -7,7 +7,6 @@ a single task that never sleeps runs without any interrupt.
 
 from __future__ import annotations
 
-from emu.arch import LOCAL_TIMER_VECTOR
 from kernel_stubs import mm
 from kernel_stubs.abi import TaskState, TaskStruct, Tif
 from kernel_stubs.context import Cpu
@@ -23,7 +22,7 @@ def start_tick(cpu: Cpu) -> None:
     period = mm.kernel_data(cpu.memory).timer_period
     if period:
         apic.divide_configuration = _DIVIDE_BY_1
-        apic.start_timer(cpu.core.clock, LOCAL_TIMER_VECTOR, period, periodic=True)
+        apic.start_timer(cpu.core.clock, cpu.kernel.timer_vector, period, periodic=True)
 
 
 def deadlines(cpu: Cpu) -> list[int]:
@@ -55,7 +54,7 @@ def arm_timer(cpu: Cpu, *, idle: bool) -> None:
         when = max(min(due), clock + 1)
         if percpu.timer_armed != when or apic.deadline != when:
             apic.divide_configuration = _DIVIDE_BY_1
-            apic.start_timer(clock, LOCAL_TIMER_VECTOR, when - clock, periodic=False)
+            apic.start_timer(clock, cpu.kernel.timer_vector, when - clock, periodic=False)
             percpu.timer_armed = when
     elif percpu.timer_armed:
         apic.set_initial_count(clock, 0)

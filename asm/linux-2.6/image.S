@@ -68,6 +68,7 @@ __entry_text_start:
 .include "ptregs.S"
 .include "ia32entry.S"
 .include "process.S"
+.include "fpu.S"
 .globl __entry_text_end
 __entry_text_end:
 .include "boot.S"

@@ -22,6 +22,7 @@ from emu.machine.paging import ADDRESS_MASK, PageTables, Pte
 from emu.machine.registers import REGISTER_NAMES
 from kernel_stubs.abi import INIT_PGD, PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, TaskStruct, Tif
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
+from kernel_stubs.linux26.thread_info import show_work
 from kernel_stubs.pgtable import PROTNONE
 from kernel_stubs.signal import signal_name
 
@@ -155,7 +156,7 @@ def _action(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
         case "machine-check":
             return "machine check", lambda kernel, core: core.raise_machine_check()
         case "timer":
-            return "timer interrupt", lambda kernel, core: core.raise_interrupt(LOCAL_TIMER_VECTOR)
+            return "timer interrupt", lambda kernel, core: core.raise_interrupt(kernel.timer_vector)
         case "irq":
             return _irq(spec, where)
         case "exception":
@@ -258,6 +259,7 @@ def _signal(spec: Inject) -> tuple[str, Fire]:
         task = _task(kernel, core)
         task.pending |= 1 << (number - 1)
         task.thread_info.flags |= Tif.SIGPENDING
+        _show_work(kernel, task)
 
     return f"{signal_name(number)} pending", fire
 
@@ -269,7 +271,9 @@ def _thread_flag(spec: Inject, where: Where) -> tuple[str, Fire]:
         raise ScenarioError(f"{where('flag')}: no thread flag {spec.flag!r}; there are {', '.join(Tif.__members__)}")
 
     def fire(kernel: Kernel, core: Core) -> None:
-        _task(kernel, core).thread_info.flags |= Tif[name]
+        task = _task(kernel, core)
+        task.thread_info.flags |= Tif[name]
+        _show_work(kernel, task)
 
     return f"TIF_{name} set", fire
 
@@ -280,6 +284,12 @@ def _task(kernel: Kernel, core: Core) -> TaskStruct:
     if not current:
         raise CannotInject("there is no task yet")
     return kernel.view(TaskStruct, current)
+
+
+def _show_work(kernel: Kernel, task: TaskStruct) -> None:
+    """The assembly of linux-2.6 looks for work in another place than C does."""
+    if kernel.classic:
+        show_work(kernel, task)
 
 
 def _mm(kernel: Kernel, core: Core) -> MmStruct:

@@ -15,7 +15,8 @@ from emu.lab.rig import Facts, Rig, Trace
 from emu.lab.scenario import Scenario, ScenarioFile
 from emu.lab.violation import Violation
 from emu.machine.schedule import Interleaving
-from kernel_stubs.binding import registered
+from kernel_stubs.abi26 import LINUX_26, is_linux26
+from kernel_stubs.binding import DEFAULT_KERNEL, registered
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import check_arguments, program_from_image
 from kernel_stubs.kernel_image import Overrides, build_image
@@ -117,7 +118,7 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
         nmi_scratch=scenario.options.nmi_touches_memory,
         timer_period=scenario.timer.period if scenario.timer else 0,
     )
-    _check_function_names(file)
+    _check_function_names(file, image)
     places = Places(image, lambda: user)
     each = next((index for index, spec in enumerate(scenario.inject) if spec.each is not None), None)
     cases = []
@@ -142,11 +143,11 @@ def _assemble(file: ScenarioFile) -> Image:
         raise ScenarioError(str(error)) from None
 
 
-def _check_function_names(file: ScenarioFile) -> None:
+def _check_function_names(file: ScenarioFile, image: Image) -> None:
     """A misspelt function in an expectation would be one that is never called."""
     from asm.errors import near_names
 
-    expect, known = file.scenario.expect, registered()
+    expect, known = file.scenario.expect, registered(LINUX_26 if is_linux26(image) else DEFAULT_KERNEL)
     for key, names in (("calls", expect.calls), ("never", expect.never), ("count", tuple(expect.count))):
         for index, name in enumerate(names):
             if name not in known:

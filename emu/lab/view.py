@@ -21,10 +21,13 @@ from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, REGISTER_NAMES, SS
 from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct, ThreadInfo
-from kernel_stubs.binding import registered
+from kernel_stubs.abi26 import INTERRUPTS_ON, LINUX_26, PARTIAL_FRAME, is_linux26
+from kernel_stubs.binding import DEFAULT_KERNEL, CFunction, registered
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 
 KERNEL_HALF = 1 << 63
+MOVES_PT_REGS = frozenset({"fixup_bad_iret", "sync_regs"})
+"""C functions that get the address of pt_regs and return another to which they have moved."""
 _FARTHEST_USER_SYMBOL = 0x10000
 """A user address farther behind a symbol than this is not named after it: its size is unknown."""
 _REGISTER_BYTES = 16 * 8
@@ -87,7 +90,7 @@ class View:
         self._control = [state.cr for state in self._states]
         self._code: dict[int, str] = {}
         self._wheres: dict[int, str] = {}
-        self._takes: dict[str, bool] = {}
+        self._takes: dict[str, int | None] = {}
         self._percpu: dict[int, int] = {}
         self._task_flags: dict[int, int] = {}
         self._words: dict[tuple[int, str], int] = {}
@@ -185,13 +188,35 @@ class View:
         return low <= address < high
 
     def takes_pt_regs(self, name: str) -> bool:
-        """Whether a C function's first argument is a pointer to pt_regs (fixup_bad_iret's is called `void *`)."""
-        known = self._takes.get(name)
-        if known is None:
-            function = registered().get(name)
-            takes = function is not None and function.parameters[:1] == (PtRegs,)
-            known = self._takes[name] = takes or name == "fixup_bad_iret"
+        """Whether a C function's first argument is a pointer to pt_regs."""
+        return self.pt_regs_argument(name) == 0
+
+    def pt_regs_argument(self, name: str) -> int | None:
+        """Which argument of a C function points to pt_regs (of MOVES_PT_REGS it is called `void *`)."""
+        known = self._takes.get(name, -1)
+        if known == -1:
+            function = self._functions.get(name)
+            kinds = () if function is None else function.parameters
+            known = kinds.index(PtRegs) if PtRegs in kinds else 0 if name in MOVES_PT_REGS else None
+            self._takes[name] = known
         return known
+
+    @cached_property
+    def _functions(self) -> dict[str, CFunction]:
+        return registered(LINUX_26 if self.classic else DEFAULT_KERNEL)
+
+    @cached_property
+    def classic(self) -> bool:
+        """Whether the image is linux-2.6, whose C functions have other rules."""
+        return is_linux26(self.image)
+
+    def partial_frame(self, name: str) -> bool:
+        """Whether a C function's pt_regs lack the registers that C keeps."""
+        return self.classic and name in PARTIAL_FRAME
+
+    def interrupts_allowed(self, name: str) -> bool:
+        """Whether a C function may be called with interrupts on."""
+        return self.classic and (name in INTERRUPTS_ON or name.startswith("sys"))
 
     @cached_property
     def moves(self) -> frozenset[int]:
@@ -202,7 +227,7 @@ class View:
     @cached_property
     def isolated(self) -> bool:
         """Whether the image is built for page-table isolation: it keeps the code that user tables map apart."""
-        return "__entry_text_start" in self.image.symbols
+        return "__entry_text_start" in self.image.symbols and not self.classic
 
     # --- what belongs to whom ---------------------------------------------------------------------------------------
     def cpl_of(self, address: int) -> int:
@@ -210,10 +235,14 @@ class View:
         return 0 if address & KERNEL_HALF else 3
 
     def percpu_base(self, cpu: int) -> int:
-        """Linear address of a CPU's per-CPU area; 0 before boot code has filled in `__per_cpu_offset`."""
+        """What GS_BASE is in the kernel: the per-CPU area, or the PDA; 0 before boot code has filled in its table."""
         base = self._percpu.get(cpu)
         if base is None:
-            base = percpu_address(self._kernel, cpu)
+            if self.classic:
+                table = self._kernel.physical(self.image.symbol("_cpu_pda"))
+                base = self._kernel.memory.read_u64(table + 8 * cpu)
+            else:
+                base = percpu_address(self._kernel, cpu)
             if base:
                 self._percpu[cpu] = base
         return base
@@ -235,7 +264,7 @@ class View:
         """A quadword of the per-CPU area; 0 before there is one."""
         at = self._words.get((cpu, field))
         if at is None:
-            base = self.percpu_base(cpu)
+            base = percpu_address(self._kernel, cpu)
             if not base:
                 return 0
             at = self._words[cpu, field] = self._kernel.physical(base + PerCpu.offset(field))
@@ -323,7 +352,7 @@ class View:
 
     def tss_sp0(self, cpu: int) -> int:
         """TSS.sp0, where an entry from user mode starts to push."""
-        base = self.percpu_base(cpu)
+        base = percpu_address(self._kernel, cpu)
         at = self._kernel.physical(base + PerCpu.offset("tss"))
         return int.from_bytes(self._kernel.memory.read(at + 4, 8), "little")
 

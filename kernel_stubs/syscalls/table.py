@@ -49,6 +49,11 @@ def implemented() -> dict[int, str]:
     return {number: entry.name for number, entry in sorted(_table.items())}
 
 
+def parameter_count(number: int) -> int:
+    """How many arguments a system call that we have takes."""
+    return _table[number].argument_count
+
+
 def s32(value: int) -> int:
     """An argument of C type int."""
     value &= 0xFFFF_FFFF
@@ -61,14 +66,19 @@ def s64(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+def not_implemented(cpu: Cpu, number: int) -> int:
+    """-ENOSYS, and a note of who asked."""
+    counts = SyscallCounts.from_buffer(cpu.memory.ram, SYSCALL_COUNTS).count
+    counts[min(number, MAX_SYSCALLS - 1)] += 1
+    cpu.note(f"system call {syscall_name(number)} is not implemented")
+    return -Errno.ENOSYS
+
+
 def invoke(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     """Run one system call: its result, or -errno."""
     entry = _table.get(number)
     if entry is None:
-        counts = SyscallCounts.from_buffer(cpu.memory.ram, SYSCALL_COUNTS).count
-        counts[min(number, MAX_SYSCALLS - 1)] += 1
-        cpu.note(f"system call {syscall_name(number)} is not implemented")
-        return -Errno.ENOSYS
+        return not_implemented(cpu, number)
     try:
         result = entry.body(cpu, *args[: entry.argument_count])
         return result if isinstance(result, int) else (yield from result)

@@ -93,8 +93,8 @@ class FakeView(View):
     def read_kernel(self, address: int, size: int) -> bytes | None:
         return self.memory.get(address, bytes(size))
 
-    def takes_pt_regs(self, name: str) -> bool:
-        return name != "start_kernel"
+    def pt_regs_argument(self, name: str) -> int | None:
+        return None if name == "start_kernel" else 0
 
     def call_site(self, return_to: int) -> int | None:
         return return_to - 5

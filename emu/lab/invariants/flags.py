@@ -15,7 +15,7 @@ _REASONS = (
     (Rflags.TF, "every instruction would trap"),
     (Rflags.AC, "the user's pages would be open to the kernel"),
 )
-_AC = int(Rflags.AC)
+_AC, _IF = int(Rflags.AC), int(Rflags.IF)
 _ALWAYS = int(Rflags.IF | Rflags.DF | Rflags.NT | Rflags.TF)
 
 
@@ -30,6 +30,8 @@ class Flags(Invariant):
 
     def _c_called(self, event: CCalled) -> None:
         bad = event.flags & _ALWAYS
+        if bad & _IF and self.view.interrupts_allowed(event.name):
+            bad &= ~_IF
         if event.flags & _AC and self.view.smap(event.cpu):
             bad |= _AC
         for flag, why in _REASONS if bad else ():
@@ -37,5 +39,6 @@ class Flags(Invariant):
                 self.violated_by_call(event, f"C function {event.name} is called with RFLAGS.{flag.name} set: {why}")
 
     def _c_returned(self, event: CReturned) -> None:
-        if self.view.interrupts_enabled(event.cpu):
+        # linux-2.6 enables and disables them in assembly, and after C it disables them wherever that matters.
+        if not self.view.classic and self.view.interrupts_enabled(event.cpu):
             self.violated(event, f"C function {event.name} returns to entry code with RFLAGS.IF set")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import struct
 from operator import itemgetter
 
-from emu.arch import Rflags
+from emu.arch import INT80_VECTOR, Rflags
 from emu.events import CCalled, CReturned, Frame, Returned
 from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
-from emu.lab.view import View
+from emu.lab.view import MOVES_PT_REGS, View
 
 Words = tuple[int, ...]
 """A pt_regs: r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss."""
 
-_IP, _SS = 16, 20
+_R11, _ORIG_AX, _IP, _SS = 6, 15, 16, 20
 _FRAME_NAMES = ("ip", "cs", "flags", "sp", "ss")
 _WORD_NAMES = (
     "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax",
@@ -27,6 +27,7 @@ _TO_ROW = itemgetter(*(_WORD_NAMES.index(name) for name in _ROW_NAMES))
 _KEPT = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name != "sp"))
 _KEPT_BY_SYSCALL = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax", "cx", "r11")))
 """All but what SYSCALL and its entry change by contract: -ENOSYS, the return RIP, RFLAGS."""
+_SET_BY_ASSEMBLY = tuple(_WORD_NAMES.index(name) for name in ("ax", "cx", "r11"))
 _SYSRET_FLAGS = 0x3C7FD7
 _NOT_RF = ~int(Rflags.RF)
 _GPRS = struct.Struct("<16Q")
@@ -56,9 +57,10 @@ class Frames(Invariant):
 
     # --- pt_regs ----------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
-        if not event.args or not self.view.takes_pt_regs(event.name):
+        argument = self.view.pt_regs_argument(event.name)
+        if argument is None or argument >= len(event.args):
             return
-        cpu, entry, pointer = event.cpu, self.chain.top(event.cpu), event.args[0]
+        cpu, entry, pointer = event.cpu, self.chain.top(event.cpu), event.args[argument]
         serial = entry.serial if entry is not None else 0
         self._calls[cpu] = (*self._calls.get(cpu, ()), (serial, event.name, pointer))
         raw = self.view.pt_regs(pointer)
@@ -68,6 +70,7 @@ class Frames(Invariant):
             return
         table = self._left.get(cpu)
         left = table.get(serial) if table else None
+        raw = self._completed(event.name, raw, entry, left)
         if left is not None:
             wrong = "" if raw == left else _differences(_PT_REGS.unpack(raw), _PT_REGS.unpack(left))
         elif entry is not None:
@@ -87,10 +90,32 @@ class Frames(Invariant):
             of, name, pointer = calls[index]
             if of == serial and name == event.name:
                 self._calls[cpu] = calls[:index]
-                raw = self.view.pt_regs(event.value if name == "fixup_bad_iret" and event.value else pointer)
+                raw = self.view.pt_regs(event.value if name in MOVES_PT_REGS and event.value else pointer)
                 if raw is not None:
-                    self._left.setdefault(cpu, {})[serial] = raw
+                    table = self._left.setdefault(cpu, {})
+                    table[serial] = self._completed(name, raw, entry, table.get(serial))
                 return
+
+    def _completed(self, name: str, raw: bytes, entry: Entry | None, left: bytes | None) -> bytes:
+        """The pt_regs with the words that linux-2.6 leaves open as they were before.
+
+        Its interrupts save but half the registers, and between the C functions of a system call assembly sets AX, CX
+        and R11: the result, and what SYSRETQ wants.
+        """
+        if not self.view.classic or entry is None:
+            return raw
+        words = list(_PT_REGS.unpack(raw))
+        if left is not None:
+            before = _PT_REGS.unpack(left)
+        else:
+            row = _GPRS.unpack(entry.registers)
+            before = (*(row[_ROW_NAMES.index(name)] for name in _WORD_NAMES[:_ORIG_AX]), 0, *entry.words)
+        if self.view.partial_frame(name):
+            words[:_R11] = before[:_R11]
+        if _by_assembly(entry):
+            for index in _SET_BY_ASSEMBLY:
+                words[index] = before[index]
+        return _PT_REGS.pack(*words)
 
     # --- the return -------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
@@ -120,10 +145,12 @@ class Frames(Invariant):
         elif left is not None:
             words = _PT_REGS.unpack(left)
             wrong = _frame_differences(event.frame, words[_IP : _SS + 1], event.by)
-            wrong += _row_differences(registers, _TO_ROW(words), _KEPT)
+            kept = _KEPT_BY_SYSCALL if self.view.classic and entry is not None and _by_assembly(entry) else _KEPT
+            wrong += _row_differences(registers, _TO_ROW(words), kept)
         elif entry is not None:
             wrong = _frame_differences(event.frame, entry.words, event.by)
-            kept = _KEPT_BY_SYSCALL if entry.vector is None else _KEPT
+            by_assembly = _by_assembly(entry) if self.view.classic else entry.vector is None
+            kept = _KEPT_BY_SYSCALL if by_assembly else _KEPT
             wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
         else:
             return
@@ -131,6 +158,11 @@ class Frames(Invariant):
             ended = None if back.how is Closing.REPEAT else entry
             message = f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}"
             self.violated(event, message, ended=ended)
+
+
+def _by_assembly(entry: Entry) -> bool:
+    """Whether assembly stores the entry's result: a system call, in linux-2.6."""
+    return entry.vector is None or entry.vector == INT80_VECTOR
 
 
 def _show(name: str, value: int, expected: int) -> str:

@@ -8,6 +8,9 @@ from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 from kernel_stubs.abi import EXIT_TO_USER_MODE_WORK, Tif
 
+CLASSIC_WORK = int(Tif.NOTIFY_RESUME | Tif.SIGPENDING | Tif.NEED_RESCHED)
+"""What linux-2.6 knows of it."""
+
 
 class Work(Invariant):
     """Looks at the thread flags when C returns, not at the IRETQ: what is raised in between comes with an interrupt.
@@ -28,7 +31,11 @@ class Work(Invariant):
 
     def _c_returned(self, event: CReturned) -> None:
         entry = self.chain.top(event.cpu)
-        if entry is not None and entry.from_user and self.view.takes_pt_regs(event.name):
+        if self.view.classic:
+            # There the assembly does the work, by calling C: the flags count after whatever C function comes last.
+            if entry is not None and not entry.ist:
+                self._flags[event.cpu] = self.view.work_flags(event.cpu) & CLASSIC_WORK
+        elif entry is not None and entry.from_user and self.view.takes_pt_regs(event.name):
             self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_TO_USER_MODE_WORK
 
     def _returned(self, event: Returned) -> None:

@@ -1,0 +1,79 @@
+"""System calls: `sys_*` with their arguments in registers, as the tables of the assembly call them."""
+
+from __future__ import annotations
+
+from kernel_stubs.abi import ExitState, PtRegs
+from kernel_stubs.abi26 import NOT_IN_26, STUBS
+from kernel_stubs.binding import Steps
+from kernel_stubs.context import Cpu
+from kernel_stubs.errno import Errno
+from kernel_stubs.linux26.calls import Body, c_function26, register26
+from kernel_stubs.process import do_exit
+from kernel_stubs.switch import task_pt_regs
+from kernel_stubs.syscalls.names import SYSCALL_NAMES
+from kernel_stubs.syscalls.table import implemented, invoke, not_implemented, parameter_count
+
+NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
+ENDING = frozenset({"exit", "exit_group"})
+"""They do not return."""
+
+
+def _body(number: int, name: str) -> Body:
+    def body(cpu: Cpu, *args: int) -> Steps:
+        result = yield from invoke(cpu, number, args)
+        if name in ENDING and cpu.current.exit_state == ExitState.REQUESTED:
+            yield from do_exit(cpu)
+        return result
+
+    return body
+
+
+def register_all() -> None:
+    """Register all system calls that there are, but for those whose C function gets the pt_regs."""
+    for number, name in implemented().items():
+        if number not in STUBS and name not in NOT_IN_26:
+            register26(f"sys_{name}", _body(number, name), (int,) * parameter_count(number))
+
+
+@c_function26
+def sys_ni_syscall(cpu: Cpu) -> int:
+    """What the tables have for a number that nobody has written, or that this kernel did not know: -ENOSYS."""
+    number = task_pt_regs(cpu.kernel, cpu.current).orig_ax & 0xFFFF_FFFF
+    return -Errno.ENOSYS if SYSCALL_NAMES.get(number) in NOT_IN_26 else not_implemented(cpu, number)
+
+
+# --- with the whole pt_regs, from ptregs.S ----------------------------------------------------------------------------
+@c_function26
+def sys_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: int, regs: PtRegs) -> Steps:
+    """clone(2): the fifth argument is only in the registers."""
+    return (yield from invoke(cpu, NUMBERS["clone"], (flags, stack, parent_tid, child_tid, regs.r8)))
+
+
+@c_function26
+def sys_fork(cpu: Cpu, regs: PtRegs) -> Steps:
+    """fork(2)."""
+    return (yield from invoke(cpu, NUMBERS["fork"], ()))
+
+
+@c_function26
+def sys_vfork(cpu: Cpu, regs: PtRegs) -> Steps:
+    """vfork(2)."""
+    return (yield from invoke(cpu, NUMBERS["vfork"], ()))
+
+
+@c_function26
+def sys_execve(cpu: Cpu, path: int, argv: int, envp: int, regs: PtRegs) -> Steps:
+    """execve(2)."""
+    return (yield from invoke(cpu, NUMBERS["execve"], (path, argv, envp)))
+
+
+@c_function26
+def sys_rt_sigreturn(cpu: Cpu, regs: PtRegs) -> Steps:
+    """rt_sigreturn(2)."""
+    return (yield from invoke(cpu, NUMBERS["rt_sigreturn"], ()))
+
+
+@c_function26
+def sys_sigaltstack(cpu: Cpu, new: int, old: int, regs: PtRegs) -> Steps:
+    """sigaltstack(2)."""
+    return (yield from invoke(cpu, NUMBERS["sigaltstack"], (new, old)))

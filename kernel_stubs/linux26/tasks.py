@@ -1,0 +1,53 @@
+"""Tasks: the scheduler as the assembly calls it, the C part of a switch, the end of a task (arch/x86/kernel)."""
+
+from __future__ import annotations
+
+from kernel_stubs import process, sched, switch
+from kernel_stubs.abi import TaskStruct
+from kernel_stubs.binding import Steps
+from kernel_stubs.context import Cpu
+from kernel_stubs.linux26.calls import c_function26
+from kernel_stubs.linux26.thread_info import pda, set_current, show_work, thread_info
+
+
+@c_function26
+def schedule(cpu: Cpu) -> Steps:
+    """Let another task run."""
+    yield from sched.schedule(cpu)
+    return None
+
+
+@c_function26
+def preempt_schedule_irq(cpu: Cpu) -> Steps:
+    """The way back from an interrupt to kernel mode that may be preempted: the idle task's."""
+    yield from sched.schedule(cpu)
+    return None
+
+
+@c_function26
+def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
+    """The stack is the next task's already: bases, PDA, TSS.sp0. The user's RSP in the PDA belongs to the task."""
+    kernel, area = cpu.kernel, pda(cpu)
+    before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
+    thread_info(kernel, before).usersp = area.oldrsp
+    switch.__switch_to(cpu, prev, following)
+    area.oldrsp = thread_info(kernel, after).usersp
+    set_current(cpu, following)
+    show_work(kernel, after)
+    return prev
+
+
+@c_function26
+def schedule_tail(cpu: Cpu, prev: int) -> Steps:
+    """A new task's first C function."""
+    switch.schedule_tail(cpu)
+    yield from sched.restore_fpu(cpu)
+    return None
+
+
+@c_function26
+def do_exit(cpu: Cpu, code: int) -> Steps:
+    """The current task ends: `code` as wait(2) reports it. Does not return."""
+    process.request_exit(cpu, code & 0xFFFF)
+    yield from process.do_exit(cpu)
+    return None

@@ -1,0 +1,127 @@
+"""linux-2.6: system calls, faults, interrupts and signals by its own C functions."""
+
+import pytest
+from classic import EXIT, run
+
+
+def test_unknown_system_calls_say_enosys():
+    facts = run(f"_start: movl $180, %eax\n syscall\n leal 38(%rax), %edi\n {EXIT}")
+    assert facts.exit_code == 0
+    assert "sys_ni_syscall" in facts.calls
+    assert facts.unknown_syscalls
+
+
+@pytest.mark.parametrize("number", [334, 435, 322])
+def test_system_calls_that_came_later_say_enosys(number):
+    assert run(f"_start: movl ${number}, %eax\n syscall\n leal 38(%rax), %edi\n {EXIT}").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "function"),
+    [
+        ("ud2", 4, "do_invalid_op"),
+        ("int3", 5, "do_int3"),
+        ("movq 0, %rax", 11, "do_page_fault"),
+        ("hlt", 11, "do_general_protection"),
+        ("xorl %ecx, %ecx\n divl %ecx", 8, "do_divide_error"),
+        ("movq $1 << 62, %rbp\n movq (%rbp), %rax", 7, "do_stack_segment"),
+        ("pushfq\n orq $0x100, (%rsp)\n popfq\n nop\n nop", 5, "do_debug"),
+    ],
+)
+def test_an_exception_ends_in_its_signal(code, signal, function):
+    facts = run(f"_start: {code}\n{EXIT}")
+    assert facts.signal == signal
+    assert function in facts.calls
+    assert "do_notify_resume" in facts.calls
+
+
+def test_a_handler_runs_and_returns():
+    facts = run(f"""
+    _start:
+        movl $13, %eax              # rt_sigaction(SIGUSR1, ...)
+        movl $10, %edi
+        leaq action(%rip), %rsi
+        xorl %edx, %edx
+        movl $8, %r10d
+        syscall
+        movl $39, %eax
+        syscall
+        movl %eax, %edi
+        movl $10, %esi
+        movl $62, %eax              # kill(getpid(), SIGUSR1)
+        movl $0x1234, %ebx
+        syscall
+        movl %eax, %edi             # 0, though the handler had it otherwise
+        cmpl $0x1234, %ebx
+        jne bad
+        cmpl $7, seen(%rip)
+        jne bad
+        {EXIT}
+    bad: ud2
+    handler:
+        movl $7, seen(%rip)
+        movl $0x55, %ebx
+        movl $0x55, %eax
+        ret
+    restorer:
+        movl $15, %eax
+        syscall
+    .section .data,"aw",@progbits
+    action: .quad handler, 0x04000000, restorer, 0
+    seen: .long 0
+    """)
+    assert facts.exit_code == 0
+    assert "sys_rt_sigreturn" in facts.calls
+
+
+def test_a_child_runs_and_is_waited_for():
+    facts = run(f"""
+    _start:
+        movl $57, %eax
+        syscall
+        testl %eax, %eax
+        jz child
+        movl %eax, %ebx
+        movl $-1, %edi
+        leaq -64(%rsp), %rsi
+        xorl %edx, %edx
+        xorl %r10d, %r10d
+        movl $61, %eax
+        syscall
+        subl %ebx, %eax
+        movl -63(%rsp), %edi        # the child's exit status
+        orl %eax, %edi
+        {EXIT}
+    child:
+        movl $5, %edi
+        {EXIT}
+    """)
+    assert facts.exit_code == 5
+    assert {"sys_fork", "schedule_tail", "__switch_to"} <= set(facts.calls)
+
+
+def test_sleeping_leaves_the_cpu_to_the_idle_task():
+    facts = run(f"""
+    _start:
+        movl $35, %eax
+        leaq time(%rip), %rdi
+        xorl %esi, %esi
+        syscall
+        movl %eax, %edi
+        {EXIT}
+    time: .quad 0, 20000
+    """)
+    assert facts.exit_code == 0
+    assert "preempt_schedule_irq" in facts.calls
+
+
+def test_ticks_go_by_do_irqs_cousin():
+    facts = run(f"_start: movl $3000, %ecx\n again: loop again\n xorl %edi, %edi\n {EXIT}", timer_period=500)
+    assert facts.exit_code == 0
+    assert facts.calls.count("smp_apic_timer_interrupt") > 3
+
+
+def test_a_c_function_that_nobody_wrote_ends_the_run():
+    facts_of = "_start: movl $172, %eax\n syscall\n ud2"
+    with pytest.raises(AssertionError, match="sys_iopl: this C function is not implemented"):
+        run(facts_of)
