@@ -23,6 +23,8 @@ from emu.lab.sweep.store import Row
 KEY_BYTES = 256
 SILENCE = 120.0
 """Seconds of the host without a new case until a worker is given up."""
+START_UP = 600.0
+"""Seconds until the first case of a unit: a new process imports, assembles, boots and walks there."""
 MAX_LOST = 64
 """Cases of one unit that may cost a worker its life; the rest of the unit is given up then."""
 _POLL = 0.5
@@ -154,7 +156,7 @@ class Pool:
         for worker in busy.values():
             if worker.current.value != worker.seen:
                 worker.seen, worker.since = worker.current.value, time.monotonic()
-            elif time.monotonic() - worker.since > SILENCE:
+            elif time.monotonic() - worker.since > (SILENCE if worker.seen else START_UP):
                 self._replace(worker)
 
     def _replace(self, worker: _Worker) -> None:
