@@ -214,5 +214,3 @@ class Machine:
             core.restore(state)
         for device, saved_state in zip(self.devices, saved.devices, strict=True):
             device.load(saved_state)
-
-

@@ -50,9 +50,7 @@ def test_the_unbroken_image_is_clean(inject, fsgsbase):
 
 
 def test_without_the_swapgs_of_paranoid_entry_the_nmi_handler_is_called_on_the_users_gs():
-    image = broken(
-        "paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n", fsgsbase=False
-    )
+    image = broken("paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n", fsgsbase=False)
     first, *_ = violations(image, GAP, fsgsbase=False)
     assert first.invariant == "GS nesting"
     assert first.where.startswith("end_repeat_nmi+")
@@ -118,9 +116,7 @@ def test_a_missing_cr3_switch_ends_the_first_system_call():
 
 
 def test_a_reproducer_command_reproduces_the_violation():
-    image = broken(
-        "paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n", fsgsbase=False
-    )
+    image = broken("paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n", fsgsbase=False)
     first, *_ = violations(image, GAP, fsgsbase=False)
     assert first.reproduce.startswith("entry64 run ")
     text = SYSCALL.format(fsgsbase="false", inject=GAP)
