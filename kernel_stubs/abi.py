@@ -188,6 +188,9 @@ class PerCpu(Struct):
     """Clock for which the one-shot timer is set (when there is no periodic tick), else 0."""
     ksoftirqd: U64
     """The task that runs softirqs which do not end."""
+    tasklet_head: U64
+    """Scheduled tasklets, linked through their first word."""
+    tasklet_hi_head: U64
     call_function_pending: U64
     """Bit n: CPU n waits for this one to run its function (kernel_stubs.smp)."""
 
@@ -266,6 +269,16 @@ class KernelData(Struct):
     """Counts new tasks, which go to the CPUs in turn."""
     root_inode: U64
     next_inode: U64
+    softirq_vec: Annotated[ctypes.Array[ctypes.c_uint16], ctypes.c_uint16 * 16]
+    """Id of the action of each softirq (kernel_stubs.softirq), 0 for none."""
+    net_ring: U64
+    """Packets that the network card has received and the softirq has not seen yet."""
+    net_queue: U64
+    """Those that wait to be read."""
+    net_read: U64
+    net_owner: S32
+    """Process that gets SIGIO (F_SETOWN), 0 for none."""
+    net_async: U32
     no_isolation: U64
     """Not 0: user mode runs on a process's first PGD, which has the kernel's half too; the second is not used."""
 
@@ -472,7 +485,8 @@ class TaskStruct(Struct):
     session: S32
     fpu: U64
     """Page with the FXSAVE image while the task does not run."""
-    ksoftirqd_cpu: U64
+    kthread: U64
+    """1: a kernel thread."""
 
 
 FXSAVE_SIZE = 512
@@ -548,6 +562,8 @@ class InodeKind(IntEnum):
     PROC_EXE = 12
     """/proc/self/exe: a link whose target is the program of whoever asks."""
     PROC_SELF = 13
+    NET = 14
+    """/dev/net: packets of the network card."""
 
 
 @layout()

@@ -10,6 +10,7 @@ from kernel_stubs.process import do_exit
 from kernel_stubs.rseq import rseq_handle_notify_resume
 from kernel_stubs.sched import schedule
 from kernel_stubs.signal_frame import do_signal
+from kernel_stubs.softirq import invoke_softirq
 
 HARDIRQ_OFFSET = 1 << 16
 NMI_OFFSET = 1 << 20
@@ -47,6 +48,7 @@ def irqentry_exit(cpu: Cpu, regs: PtRegs) -> Steps:
 
     The assembly of linux-2.6 sees to that itself.
     """
+    yield from invoke_softirq(cpu)
     if regs.user_mode and not cpu.kernel.classic:
         yield from exit_to_user_mode_loop(cpu, regs)
     return None

@@ -23,7 +23,7 @@ IMAGE_SOURCE = "image.S"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
     "ia32", "sysvec",
-    "idle", "switch", "process", "smp",
+    "idle", "switch", "process", "smp", "softirq", "tasklet", "netdev",
     "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
     "syscalls.execute",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",

@@ -15,7 +15,7 @@ PROGRAM_INPUT, STDIN_INPUT, FIRST_FILE = 0, 1, 2
 UMASK = 0o022
 DEVICES = (
     (b"null", InodeKind.NULL), (b"zero", InodeKind.ZERO), (b"full", InodeKind.FULL),
-    (b"random", InodeKind.RANDOM), (b"urandom", InodeKind.RANDOM),
+    (b"random", InodeKind.RANDOM), (b"urandom", InodeKind.RANDOM), (b"net", InodeKind.NET),
 )  # fmt: skip
 
 

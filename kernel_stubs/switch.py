@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from emu.arch import Msr
@@ -12,26 +11,9 @@ from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.entry_common import exit_to_user_mode_loop
 from kernel_stubs.errno import SyscallError
 from kernel_stubs.fork import free_task
+from kernel_stubs.kthread import thread_function
 from kernel_stubs.sched import restore_fpu
 from kernel_stubs.uaccess import put_user
-
-Thread = Callable[[Cpu, int], Steps]
-"""thread(cpu, argument): a kernel thread's function."""
-
-_threads: dict[str, Thread] = {}
-
-
-def kernel_thread(function: Thread) -> Thread:
-    """Register a kernel thread's function under its own name. Its id is its place, counted from 1."""
-    if function.__name__ in _threads:
-        raise ValueError(f"kernel thread {function.__name__} is defined twice")
-    _threads[function.__name__] = function
-    return function
-
-
-def thread_id(name: str) -> int:
-    """What stands in RBX of a new kernel thread."""
-    return list(_threads).index(name) + 1
 
 
 def task_pt_regs(kernel: Kernel, task: TaskStruct) -> PtRegs:
@@ -72,9 +54,9 @@ def ret_from_fork(cpu: Cpu, prev: int, regs: PtRegs, function: int, argument: in
     schedule_tail(cpu)
     yield from restore_fpu(cpu)
     if function:
-        threads = list(_threads.values())
-        if not 1 <= function <= len(threads):
+        thread = thread_function(function)
+        if thread is None:
             raise KernelOops(f"kernel BUG: a kernel thread with the unknown function {function:#x}")
-        yield from threads[function - 1](cpu, argument)
+        yield from thread(cpu, argument)
     yield from exit_to_user_mode_loop(cpu, regs)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernel_stubs import pipe
+from kernel_stubs import mm, pipe
 from kernel_stubs.abi import NR_OPEN, File, Inode, InodeKind, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
@@ -26,7 +26,8 @@ from kernel_stubs.sched import sleep_on
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, get_user
 
-_SETTABLE = O_APPEND | O_NONBLOCK
+O_ASYNC = 0o20000
+_SETTABLE = O_APPEND | O_NONBLOCK | O_ASYNC
 _LARGEFILE = 0o100000
 
 
@@ -122,6 +123,14 @@ def sys_fcntl(cpu: Cpu, fd: int, command: int, argument: int) -> int:
             return file.flags | large
         case 4:  # F_SETFL
             file.flags = file.flags & ~_SETTABLE | argument & _SETTABLE
+            if cpu.view(Inode, file.inode).kind == InodeKind.NET:
+                mm.kernel_data(cpu.memory).net_async = bool(argument & O_ASYNC)
+            return 0
+        case 8 | 9 if cpu.view(Inode, file.inode).kind == InodeKind.NET:  # F_SETOWN, F_GETOWN
+            data = mm.kernel_data(cpu.memory)
+            if command & 1:
+                return data.net_owner
+            data.net_owner = s32(argument)
             return 0
         case _:
             raise SyscallError(Errno.EINVAL)
@@ -176,6 +185,8 @@ def ready_events(cpu: Cpu, file: File) -> int:
         return room | (0 if node.readers else POLLERR)
     if node.kind == InodeKind.STDIN:
         return POLLIN
+    if node.kind == InodeKind.NET:
+        return POLLIN if mm.kernel_data(cpu.memory).net_queue else 0
     if node.kind in (InodeKind.STDOUT, InodeKind.STDERR):
         return POLLOUT
     return POLLIN | POLLOUT

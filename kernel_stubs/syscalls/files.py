@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kernel_stubs import mm, pipe, ramfs
+from kernel_stubs import mm, netdev, pipe, ramfs
 from kernel_stubs.abi import File, Inode, InodeKind
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
-from kernel_stubs.fdtable import O_APPEND, get_file, readable, writable
+from kernel_stubs.fdtable import O_APPEND, O_NONBLOCK, get_file, readable, writable
 from kernel_stubs.rootfs import STDIN_INPUT
 from kernel_stubs.syscalls.system import random_bytes
 from kernel_stubs.syscalls.table import s32, s64, syscall
@@ -86,6 +86,8 @@ def _read(cpu: Cpu, file: File, pieces: Pieces) -> int | Steps:
     if node.kind == InodeKind.PIPE:
         return _read_pipe(cpu, file, pieces)
     wanted = sum(length for _, length in pieces)
+    if node.kind == InodeKind.NET:
+        return _read_packet(cpu, file, pieces)
     if node.kind == InodeKind.STDIN:
         state = mm.kernel_data(cpu.memory)
         data = cpu.kernel.files[STDIN_INPUT].data[state.stdin_position :][:wanted]
@@ -95,6 +97,14 @@ def _read(cpu: Cpu, file: File, pieces: Pieces) -> int | Steps:
     done = scatter(cpu, pieces, read_at(cpu, node, file.position, wanted))
     if node.kind == InodeKind.REGULAR:
         file.position += done
+    return done
+
+
+def _read_packet(cpu: Cpu, file: File, pieces: Pieces) -> Steps:
+    wanted = sum(length for _, length in pieces)
+    ready = yield from netdev.net_read(cpu, wanted, wait=not file.flags & O_NONBLOCK)
+    done = scatter(cpu, pieces, netdev.packet(cpu)[: ready or 0])
+    netdev.consume(cpu)
     return done
 
 

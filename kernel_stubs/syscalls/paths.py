@@ -24,6 +24,7 @@ from kernel_stubs.fdtable import (
     lowest_free,
 )
 from kernel_stubs.layout import S64, U32, U64, Struct, layout
+from kernel_stubs.netdev import net_open
 from kernel_stubs.syscalls.table import s32, syscall
 from kernel_stubs.time import BOOT_TIME, NSEC_PER_SEC
 from kernel_stubs.uaccess import copy_to_user
@@ -179,6 +180,8 @@ def sys_openat(cpu: Cpu, dirfd: int, path: int, flags: int, mode: int) -> int:
         _check_open(cpu.view(Inode, inode), flags)
     if flags & O_TRUNC and cpu.view(Inode, inode).kind == InodeKind.REGULAR and not flags & O_PATH:
         ramfs.truncate(cpu.kernel, cpu.view(Inode, inode), 0)
+    if cpu.view(Inode, inode).kind == InodeKind.NET:
+        net_open(cpu.kernel)
     return install(cpu, inode, flags & _KEPT_FLAGS)
 
 

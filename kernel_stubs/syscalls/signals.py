@@ -60,7 +60,7 @@ def _find(cpu: Cpu, tid: int) -> TaskStruct:
 def _targets(cpu: Cpu, pid: int) -> list[TaskStruct]:
     """The processes that kill(2) means, each by its leader; ESRCH if there is none."""
     current = cpu.current
-    leaders = [task for _, task in all_tasks(cpu.kernel) if task.pid == task.tgid]
+    leaders = [task for _, task in all_tasks(cpu.kernel) if task.pid == task.tgid and not task.kthread]
     if pid > 0:
         found = [task for task in leaders if task.pid == pid]
     elif pid == -1:
