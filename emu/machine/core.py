@@ -22,6 +22,7 @@ from emu.machine.device import Device
 from emu.machine.end import End, EndKind
 from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
 from emu.machine.memory import Memory
+from emu.machine.operands import repeats_itself
 from emu.machine.paging import PageFaultError
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
@@ -384,7 +385,12 @@ class Core:
         if self._code_generation != self.memory.code_generation:
             self._code_generation = self.memory.code_generation
             self.cpu.flush_code()
+        ip = self.cpu.ip if count == 1 else -1
         stop = self.cpu.run(count, step_over=step_over)
+        if stop.ip == ip and stop.kind is StopKind.COUNT and not repeats_itself(self.read_code(ip, 15)):
+            # It writes to its own page: the engine begins it again, and counts it twice, so one step never passes it.
+            stop = self.cpu.run(2, step_over=True)
+            stop.retired = 1
         for retired, context in self.cpu.notes:
             with self.cpu.seen_at(context):
                 semantics.tell_swapgs(self, self.clock + retired)

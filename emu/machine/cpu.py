@@ -327,14 +327,7 @@ class Cpu(Registers):
         if count <= 0:
             return Stop(StopKind.COUNT, 0, self.state.rip)
         self.notes.clear()
-        if count == 1:
-            before = self.state.rip, bytes(self.state.regs)
         stop = self._start(count, step_over)
-        if count == 1 and stop.kind is StopKind.COUNT and before == (self.state.rip, bytes(self.state.regs)):
-            # Nothing moved.  An instruction that writes to its own page is begun again by the engine and counted twice,
-            # so one step never passes it; for one that jumps to itself twice is as good as once.
-            stop = self._start(2, True)
-            stop.retired = 1
         if stop.kind is not StopKind.MMIO:
             return stop
         # The engine stopped within the instruction; once more, so that it finishes. Devices get what it writes then.

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from capstone import CS_AC_READ, CS_AC_WRITE, CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs
+from capstone import (
+    CS_AC_READ,
+    CS_AC_WRITE,
+    CS_ARCH_X86,
+    CS_GRP_CALL,
+    CS_GRP_INT,
+    CS_GRP_IRET,
+    CS_GRP_JUMP,
+    CS_GRP_RET,
+    CS_MODE_32,
+    CS_MODE_64,
+    Cs,
+)
 from capstone.x86_const import X86_OP_MEM
 
 from emu.machine.cpu import Cpu
@@ -14,6 +26,7 @@ from emu.machine.registers import FS, GS, REGISTER_NAMES
 _long, _compatible = Cs(CS_ARCH_X86, CS_MODE_64), Cs(CS_ARCH_X86, CS_MODE_32)
 _long.detail = _compatible.detail = True
 _MASK = (1 << 64) - 1
+_BRANCHES = frozenset({CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET})
 _NUMBERS = {name: (n, 8) for n, name in enumerate(REGISTER_NAMES)}
 for _n, _name in enumerate(REGISTER_NAMES):
     if _n < 8:
@@ -67,6 +80,13 @@ def memory_operands(cpu: Cpu, code: bytes, ip: int) -> Iterator[MemoryOperand]:
                 instruction.mnemonic, address & _MASK, operand.size,
                 bool(operand.access & CS_AC_READ), bool(operand.access & CS_AC_WRITE), on_stack,
             )  # fmt: skip
+
+
+def repeats_itself(code: bytes) -> bool:
+    """Whether an instruction can leave RIP where it is: a branch, or one with a REP prefix."""
+    for instruction in _long.disasm(code, 0, 1):
+        return bool(instruction.prefix[0] in (0xF2, 0xF3) or _BRANCHES & set(instruction.groups))
+    return True
 
 
 def address_of(cpu: Cpu, code: bytes) -> int | None:
