@@ -117,6 +117,13 @@ def test_a_scenario_keeps_its_own_injections():
     assert {row.verdict for row in found} == {CLEAN}
 
 
+@pytest.mark.parametrize("name", ["signal-at-exit", "nmi-nested"])
+def test_an_injection_of_the_scenario_happens_once_in_every_case(name):
+    found = rows(find_scenario(name).text, "nmi", "timer", window="do_syscall_64..do_syscall_64+0x6")
+    assert len(found) >= 12
+    assert {row.verdict for row in found} <= {CLEAN, PENDING}
+
+
 # --- finds ------------------------------------------------------------------------------------------------------------
 NO_SWAPGS = ("paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n")
 

@@ -66,7 +66,8 @@ class Bench:
         self.interrupted: set[Boundary] = set()
         """Where events were delivered since this was last cleared."""
         self.deliveries = 0
-        self._arrived = False
+        self._seen: Boundary | None = None
+        """Where the scenario's own injections have been seen to."""
         self._breaks_at: set[int] = set()
         self.budget = prepared.file.scenario.budget
         image = prepared.options.image
@@ -94,7 +95,7 @@ class Bench:
         self.binding.forget()
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)
-        self._arrived = True
+        self._seen = self.here
         del self.system.kernel.output[saved.output :]
         self.deliveries = 0
         self._set_stops()
@@ -158,14 +159,13 @@ class Bench:
             due = plan.next_counts().get(0, limit)
             if self.core.clock < due:
                 limit = min(limit, due)
-        before = self.here
         _, end = self.machine.advance(limit, None, until)
-        # After a restore the machine reports the breakpoint that it is on once more.
-        again, self._arrived = self._arrived and self.here == before, False
         if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
             return end
-        if plan.waiting and not again:
-            for injection in plan.due(self.core, arrived=end.kind is EndKind.BREAKPOINT):
+        # The machine reports a breakpoint when it goes on from there, and once more after a restore.
+        if plan.waiting and self.here != self._seen:
+            self._seen = self.here
+            for injection in plan.due(self.core, arrived=self.core.cpu.ip in plan.breakpoints(0)):
                 fire(injection, self.system.kernel, self.core)
         return None
 
