@@ -277,6 +277,42 @@ def sweep(
     sys.exit(0 if all(result.clean for result in results) else 1)
 
 
+# --- mutate -----------------------------------------------------------------------------------------------------------
+@main.command()
+@click.argument("kernel", default="linux-6")
+@click.option("--scenarios", multiple=True, metavar="SCENARIO", help="Further scenarios for the regression.")
+@click.option("--operator", "operators", multiple=True, metavar="PATTERN", help="These operators only, such as nop.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@_own_sources
+def mutate(
+    kernel: str,
+    scenarios: tuple[str, ...],
+    operators: tuple[str, ...],
+    jobs: int | None,
+    as_json: bool,
+    sources: str | None,
+) -> None:
+    """Break the entry code of KERNEL in every way that is known, and see that the regression notices each."""
+    import time
+
+    from emu.lab.mutate import command, run
+    from emu.lab.shipped import find_scenario
+
+    own = tuple(find_scenario(name) for name in scenarios)
+    last = time.monotonic()
+
+    def progress(done: int, total: int, survived: int) -> None:
+        nonlocal last
+        if not as_json and (done == total or time.monotonic() - last > 10):
+            last = time.monotonic()
+            click.echo(f"{done}/{total} mutants, {survived} survived", err=True)
+
+    fates = run.run(kernel, _read_sources(sources), own, jobs or os.cpu_count() or 1, operators, progress)
+    click.echo(command.as_json(fates) if as_json else "\n".join(command.text_lines(fates)))
+    sys.exit(0 if command.good_enough(fates) else 1)
+
+
 # --- image ------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("kernel")

@@ -17,7 +17,7 @@ from emu.errors import Entry64Error
 from emu.lab.rig import Rig
 from emu.lab.run import allowed_endings, prepare
 from emu.lab.scenario import parse_scenario
-from emu.lab.sweep.case import LOST, TRANSPARENCY
+from emu.lab.sweep.case import DELIVERY, LOST, TRANSPARENCY
 from emu.lab.sweep.reproducer import expectation, to_toml
 from emu.lab.sweep.scene import Scene
 from emu.lab.sweep.store import Row
@@ -66,7 +66,7 @@ def findings(rows: Iterable[Row], scene: Scene) -> Iterator[Finding]:
     chosen = [(min(group, key=size), len(group)) for group in groups.values()]
     for row, count in sorted(chosen, key=lambda item: size(item[0])):
         text, shown = row.reproducer, False
-        if row.verdict != LOST:
+        if row.verdict != LOST and row.invariant != DELIVERY:  # `entry64 run` does not judge these
             text, shown = minimise(row, scene.options.image, scene.options.sources)
         yield Finding(row.invariant, row.message, row.location, row.events, row.place, count, shown, text)
 

@@ -9,6 +9,7 @@ from typing import Any
 from emu.events import Event
 from emu.lab.chain import ChainState, EntryChain
 from emu.lab.invariants.base import Invariant
+from emu.lab.invariants.c_interface import CInterface
 from emu.lab.invariants.flags import Flags
 from emu.lab.invariants.frames import Frames
 from emu.lab.invariants.gs_nesting import GsNesting
@@ -21,7 +22,7 @@ from emu.lab.view import View
 from emu.lab.violation import Violation
 from emu.machine.end import End
 
-INVARIANTS: tuple[type[Invariant], ...] = (GsNesting, Stacks, PageTables, Flags, Frames, Nmi, Work)
+INVARIANTS: tuple[type[Invariant], ...] = (GsNesting, Stacks, PageTables, Flags, Frames, CInterface, Nmi, Work)
 """All but Progress, in the order in which their findings are reported."""
 
 

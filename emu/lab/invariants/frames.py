@@ -28,6 +28,8 @@ _KEPT = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name != "sp"))
 _KEPT_BY_SYSCALL = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax", "cx", "r11")))
 """All but what SYSCALL and its entry change by contract: -ENOSYS, the return RIP, RFLAGS."""
 _SET_BY_ASSEMBLY = tuple(_WORD_NAMES.index(name) for name in ("ax", "cx", "r11"))
+_KEPT_BY_INT80 = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax")))
+"""INT 0x80 is a system call too: its entry leaves -ENOSYS in RAX."""
 _SYSRET_FLAGS = 0x3C7FD7
 _NOT_RF = ~int(Rflags.RF)
 _GPRS = struct.Struct("<16Q")
@@ -201,6 +203,8 @@ def _against_entry(words: Words, entry: Entry) -> str:
     if entry.vector is None:
         ip, cs, flags, sp, ss = frame
         frame, kept = (ip, cs, flags & _NOT_RF, sp, ss), _KEPT_BY_SYSCALL
+    elif entry.vector == INT80_VECTOR and entry.from_user:
+        kept = _KEPT_BY_INT80
     found = _row_differences(_TO_ROW(words), _GPRS.unpack(entry.registers), kept)
     if words[_IP:] != frame:
         both = zip(_FRAME_NAMES, words[_IP:], frame, strict=True)

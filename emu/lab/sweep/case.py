@@ -12,6 +12,8 @@ CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST = "clean", "pending", "violation", 
 VERDICTS = (CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST)
 """`lost`: the process that ran the case died."""
 TRANSPARENCY = "transparency"
+DELIVERY = "delivery"
+"""What the sweep judges itself: the run looks as without the event; the event's handler has run."""
 
 
 @dataclass(frozen=True, slots=True)

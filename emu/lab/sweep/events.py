@@ -37,6 +37,8 @@ class SweepEvent:
     """Whether hardware can raise it at this boundary, and a sound kernel lets it: else there is no case."""
     interrupt: bool = False
     """Whether it comes through the local APIC."""
+    counter: str = ""
+    """Field of the per-CPU area that its handler counts up: an event that nobody handles is lost."""
 
     def inject(self, cpl: int, ip: int) -> dict[str, object]:
         """The [[inject]] table at a boundary, without its place."""
@@ -89,11 +91,11 @@ def _cr2_matters(view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
 EVENTS: dict[str, SweepEvent] = {
     event.name: event
     for event in (
-        SweepEvent("nmi", Vector.NMI, {"event": "nmi"}),
+        SweepEvent("nmi", Vector.NMI, {"event": "nmi"}, counter="nmi_count"),
         SweepEvent("irq", IRQ_VECTOR, {"event": "irq", "vector": IRQ_VECTOR}, interrupt=True),
-        SweepEvent("timer", LOCAL_TIMER_VECTOR, {"event": "timer"}, interrupt=True),
+        SweepEvent("timer", LOCAL_TIMER_VECTOR, {"event": "timer"}, interrupt=True, counter="timer_ticks"),
         SweepEvent("resched", RESCHEDULE_VECTOR, {"event": "irq", "vector": RESCHEDULE_VECTOR}, interrupt=True),
-        SweepEvent("mce", Vector.MC, {"event": "machine-check"}, possible=_no_check_within_check),
+        SweepEvent("mce", Vector.MC, {"event": "machine-check"}, possible=_no_check_within_check, counter="mce_count"),
         SweepEvent("db", Vector.DB, {"event": "exception", "vector": int(Vector.DB)}, possible=_no_debug_within_debug),
         SweepEvent(
             "pf", Vector.PF,

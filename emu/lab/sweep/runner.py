@@ -5,7 +5,7 @@ from __future__ import annotations
 from emu.arch import Vector
 from emu.lab.injection import CannotInject, Fire
 from emu.lab.sweep.bench import Bench, Boundary
-from emu.lab.sweep.case import CLEAN, CRASH, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
+from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
 from emu.lab.sweep.events import SweepEvent
 from emu.lab.sweep.state import Reference
 from emu.lab.violation import Violation
@@ -36,6 +36,7 @@ class Runner:
         start = bench.here
         bench.injected = None
         bench.interrupted.clear()
+        counted = self._count(event)
         try:
             fire(bench.system.kernel, bench.core)
         except (CannotInject, KernelOops):
@@ -47,11 +48,17 @@ class Runner:
         if end is None and not delivered and following is not None and self._is_next(event, following):
             return Result(PENDING, False, same_as_next=True)
         if end is None:
-            end = self._follow(references, user, delivered)
+            end = self._follow(references, user, delivered, event, counted)
         verdict = CLEAN if delivered else PENDING
         if end is None:
             return Result(verdict, delivered)
-        return self._ended(end, verdict, delivered)
+        return self._ended(end, verdict, delivered, event, counted)
+
+    def _count(self, event: SweepEvent) -> int:
+        return self._bench.view.percpu_word(0, event.counter) if event.counter else -1
+
+    def _handled(self, event: SweepEvent, counted: int) -> bool:
+        return not event.counter or self._count(event) > counted
 
     def _was_delivered(self, event: SweepEvent, start: Boundary) -> bool:
         injected = self._bench.injected
@@ -63,8 +70,18 @@ class Runner:
         bench = self._bench
         return bench.here == following[0] and bench.comparer.same(following[1], event)
 
-    def _follow(self, references: tuple[Reference, ...], user: Reference | None, delivered: bool) -> End | None:
-        """Until the state is a known one (None) or the run is over; UNTIL: an invariant is broken."""
+    def _follow(
+        self,
+        references: tuple[Reference, ...],
+        user: Reference | None,
+        delivered: bool,
+        event: SweepEvent,
+        counted: int,
+    ) -> End | None:
+        """Until the state is a known one (None) or the run is over; UNTIL: an invariant is broken.
+
+        An NMI may be handled by one that it interrupts, so that its handler runs after it has returned.
+        """
         bench = self._bench
         if not delivered:
             bench.injected = None
@@ -75,12 +92,12 @@ class Runner:
             end = bench.go(self._limit, lambda depth=reference.depth: bench.depth <= depth or bench.violated)  # type: ignore[misc]
             if end.kind is not EndKind.UNTIL or bench.violated:
                 return end
-            if self._same(reference):
+            if self._handled(event, counted) and self._same(reference):
                 return None
         end = bench.go(self._limit, lambda: bench.in_user_mode() or bench.violated)
         if end.kind is not EndKind.UNTIL or bench.violated:
             return end
-        if user is not None and self._same(user):
+        if user is not None and self._handled(event, counted) and self._same(user):
             return None
         return bench.go(self._limit, lambda: bench.violated)
 
@@ -88,7 +105,7 @@ class Runner:
         self._bench.unmap_lazy()
         return self._bench.comparer.same(reference)
 
-    def _ended(self, end: End, verdict: str, delivered: bool) -> Result:
+    def _ended(self, end: End, verdict: str, delivered: bool, event: SweepEvent, counted: int) -> Result:
         bench = self._bench
         found = bench.judge.violations if end.kind is EndKind.UNTIL else bench.judge.finish(end)
         if found:
@@ -98,11 +115,15 @@ class Runner:
             else:
                 verdict = HANG if end.kind in _ENDLESS else CRASH
             return Result(verdict, delivered, True, violation=first)
-        if bench.outcome(end) == self._baseline:
+        invariant = message = ""
+        if bench.outcome(end) != self._baseline:
+            invariant = TRANSPARENCY
+            message = f"the run ends otherwise than without the event: {end.kind.value} {end.text}".rstrip()
+        elif delivered and not self._handled(event, counted):
+            invariant, message = DELIVERY, f"{event.name} was delivered, but its handler never ran"
+        if not invariant:
             return Result(verdict, delivered, True)
         core, view = bench.core, bench.view
-        message = f"the run ends otherwise than without the event: {end.kind.value} {end.text}".rstrip()
-        violation = Violation(
-            TRANSPARENCY, message, end.ip, view.where(end.ip), core.clock, 0, (), view.registers(0), ""
-        )
+        where, registers = view.where(end.ip), view.registers(0)
+        violation = Violation(invariant, message, end.ip, where, core.clock, 0, (), registers, "")
         return Result(VIOLATION, delivered, True, violation=violation)

@@ -1,0 +1,147 @@
+"""C interface: what the first C function of an entry gets in its registers, its arguments and regs->orig_ax.
+
+The registers and the stack are judged in images with page-table isolation only: older kernels clear no registers, and
+choose the stack of an interrupt by other rules.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from emu.arch import INT80_VECTOR
+from emu.events import CCalled, Delivered, EventType
+from emu.lab.chain import Entry, EntryChain
+from emu.lab.invariants.base import Invariant
+from emu.lab.view import View
+from emu.machine.registers import (
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    REGISTER_NAMES,
+    RSI,
+)
+from kernel_stubs.abi import PtRegs
+from kernel_stubs.binding import registered
+
+_ARGUMENTS = (RDI, RSI, RDX, RCX, R8, R9)
+_CLEARED = (RBX, RCX, RDX, RSI, RDI, RBP, R8, R9, R10, R11, R12, R13, R14, R15)
+"""All that entries clear: RAX and RDI hold what the entry itself needs, and C overwrites them first of all."""
+_DISTINCTIVE = 0x10000
+"""Smaller values may be equal by chance."""
+_CLEARED_IN_KERNEL = (RBP, RSI, R8, R9, R10, R11, R12, R13, R15)
+"""The same of an entry from kernel mode: the others hold what it needs, and may have had just that before."""
+_ON_ANY_STACK = frozenset({"sysvec_reschedule_ipi"})
+"""Interrupts that are over in a few instructions."""
+_GPRS = struct.Struct("<16Q")
+_ORIG_AX = PtRegs.offset("orig_ax")
+_EAX = 0xFFFF_FFFF
+
+
+class CInterface(Invariant):
+    """No register but the arguments has what user mode put there; the error code and orig_ax are the entry's own."""
+
+    name = "C interface"
+    STATE = ("_judged",)
+    _judged: dict[int, dict[int, bool]]
+    """CPU -> entries that have called C before."""
+
+    def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
+        super().__init__(view, chain, reproduce)
+        self.handlers = {CCalled: self._c_called}
+
+    def _c_called(self, event: CCalled) -> None:
+        entry = self.chain.top(event.cpu)
+        if entry is None or not event.args or not self.view.takes_pt_regs(event.name):
+            return
+        judged = self._judged.get(event.cpu, {})
+        if entry.serial in judged:
+            return
+        under_way = {one.serial for one in self.chain.stack(event.cpu)}
+        self._judged[event.cpu] = {serial: True for serial in judged if serial in under_way} | {entry.serial: True}
+        if event.name == "fixup_bad_iret":
+            return
+        if self.view.isolated:
+            self._check_registers(event, entry)
+            self._check_irq_stack(event, entry)
+        self._check_orig_ax(event, entry)
+        self._check_error_code(event, entry)
+
+    def _check_registers(self, event: CCalled, entry: Entry) -> None:
+        now, before = _GPRS.unpack(self.view.raw_registers(event.cpu)), _GPRS.unpack(entry.registers)
+        arguments = _ARGUMENTS[: len(event.args)]
+        left = [
+            REGISTER_NAMES[register].upper()
+            for register in (_CLEARED if entry.from_user else _CLEARED_IN_KERNEL)
+            if now[register] == before[register] >= _DISTINCTIVE and register not in arguments
+        ]
+        if left:
+            self.violated_by_call(
+                event, f"C function {event.name} is called with the interrupted code's value in {', '.join(left)}"
+            )
+
+    def _check_irq_stack(self, event: CCalled, entry: Entry) -> None:
+        """An interrupt of kernel mode is handled on the hard-IRQ stack, which is marked as in use; others are not."""
+        delivered = entry.event
+        if not isinstance(delivered, Delivered) or delivered.type is not EventType.EXTINT:
+            return
+        stack = self.view.stack_at(event.cpu, event.sp + 8)
+        name = stack.name if stack is not None else "no stack"
+        if entry.from_user or event.name in _ON_ANY_STACK:
+            wrong = entry.from_user and name == "irq"
+        else:
+            wrong = name != "irq" or not self.view.percpu_word(event.cpu, "hardirq_stack_inuse")
+        if wrong:
+            mode = "user" if entry.from_user else "kernel"
+            used = "" if self.view.percpu_word(event.cpu, "hardirq_stack_inuse") else ", not marked as in use"
+            text = f"C function {event.name} handles an interrupt of {mode} mode on the {name} stack{used}"
+            self.violated_by_call(event, text)
+
+    def _check_orig_ax(self, event: CCalled, entry: Entry) -> None:
+        raw = self.view.pt_regs(event.args[0])
+        if raw is None:
+            return
+        found = int.from_bytes(raw[_ORIG_AX : _ORIG_AX + 8], "little")
+        number = _GPRS.unpack(entry.registers)[RAX]
+        if _is_int80(entry):
+            wanted, right = f"EAX, {number & _EAX:#x}", found == number & _EAX
+        elif entry.vector is None:
+            wanted, right = f"RAX, {number:#x}", found in (number, number & _EAX)
+        else:
+            wanted, right = "negative, for this is no system call", bool(found >> 63)
+        if not right:
+            self.violated_by_call(event, f"C function {event.name} gets orig_ax {found:#x}; it must be {wanted}")
+
+    def _check_error_code(self, event: CCalled, entry: Entry) -> None:
+        function = registered().get(event.name)
+        delivered = entry.event
+        if not isinstance(delivered, Delivered) or function is None:
+            return
+        if delivered.type is EventType.EXTINT and function.parameters[:2] == (PtRegs, int):
+            if event.args[1] & 0xFF != delivered.vector:
+                message = f"C function {event.name} gets vector {event.args[1]:#x} for interrupt {delivered.vector:#x}"
+                self.violated_by_call(event, message)
+            return
+        if delivered.error_code is None:
+            return
+        if function.parameters[:2] == (PtRegs, int) and event.args[1] != delivered.error_code:
+            self.violated_by_call(
+                event,
+                f"C function {event.name} gets the error code {event.args[1]:#x}; "
+                f"the CPU pushed {delivered.error_code:#x}",
+            )
+
+
+def _is_int80(entry: Entry) -> bool:
+    event = entry.event
+    return isinstance(event, Delivered) and event.type is EventType.SWINT and event.vector == INT80_VECTOR
