@@ -35,7 +35,8 @@ REGS = TASK.high - PT_REGS_SIZE
 KERNEL_CR3, USER_CR3 = 0x10000, 0x11000
 IN_USER, IN_GAP = Frame(0x400007, 0x33, 0x202, 0x7FFF_0000, 0x2B), Frame(ENTRY, 0x10, 0x2, 0x7FFF_0000, 0x18)
 IN_KERNEL = Frame(ENTRY + 0x20, 0x10, 0x2, TASK.high - 40, 0x18)
-GPRS = tuple(range(0x100, 0x110))
+GPRS = ((1 << 64) - 1, *range(0x101, 0x110))
+"""RAX is negative, so that it may be the orig_ax of a system call and of an exception alike."""
 
 
 class FakeView(View):
@@ -113,7 +114,7 @@ def saved(frame: Frame, **changed: int) -> bytes:
     """A pt_regs of GPRS and a frame."""
     ax, cx, dx, bx, _, bp, si, di, *high = GPRS
     names = ("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax")
-    values = (*high[:3:-1], bp, bx, *high[3::-1], ax, cx, dx, si, di, 0)
+    values = (*high[:3:-1], bp, bx, *high[3::-1], ax, cx, dx, si, di, ax)
     table = dict(zip(names, values, strict=True)) | {n: getattr(frame, n) for n in ("ip", "cs", "flags", "sp", "ss")}
     return struct.pack("<21Q", *(table | changed).values())
 

@@ -1,7 +1,7 @@
 """C interface: what the first C function of an entry gets in its registers, its arguments and regs->orig_ax.
 
-The registers and the stack are judged in images with page-table isolation only: older kernels clear no registers, and
-choose the stack of an interrupt by other rules.
+Judges nothing in linux-2.6: older kernels clear no registers, pass partial frames, and choose the stack of an interrupt
+by other rules.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class CInterface(Invariant):
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
-        self.handlers = {CCalled: self._c_called}
+        if not view.classic:
+            self.handlers = {CCalled: self._c_called}
 
     def _c_called(self, event: CCalled) -> None:
         entry = self.chain.top(event.cpu)
@@ -71,9 +72,8 @@ class CInterface(Invariant):
         self._judged[event.cpu] = {serial: True for serial in judged if serial in under_way} | {entry.serial: True}
         if event.name == "fixup_bad_iret":
             return
-        if self.view.isolated:
-            self._check_registers(event, entry)
-            self._check_irq_stack(event, entry)
+        self._check_registers(event, entry)
+        self._check_irq_stack(event, entry)
         self._check_orig_ax(event, entry)
         self._check_error_code(event, entry)
 
