@@ -25,6 +25,7 @@ C_FUNCTION_MODULES = (
     "ia32", "sysvec",
     "idle", "switch", "process", "smp", "softirq", "tasklet", "netdev",
     "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
+    "syscalls.attributes",
     "syscalls.execute",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
     "syscalls.table", "syscalls.tasks",
