@@ -65,10 +65,6 @@ class StopKind(Enum):
     BUS = "bus"  # physical memory that is not there
 
 
-_LAZY_FLAGS = frozenset({StopKind.MMIO, StopKind.SYSCALL, StopKind.SYSENTER})
-"""Stops, beside faults, after which the flags must be settled."""
-
-
 @dataclass(slots=True)
 class Stop:
     """The end of a run: its kind, how many instructions retired, RIP, and what belongs to the kind."""
@@ -372,8 +368,9 @@ class Cpu(Registers):
                 stop = Stop(StopKind.HALT, counter, state.rip)
             return stop
         kind = stop.kind
-        if stop.retired >= 0:
-            pass  # the hook has read the counter, which includes its instruction
+        if stop.retired >= 0:  # the hook has read the counter, which includes its instruction
+            if kind is StopKind.SYSCALL or kind is StopKind.SYSENTER or kind is StopKind.MMIO:
+                self._settle_flags()
         elif kind is StopKind.SOFTWARE:
             stop.retired = counter
             if stop.vector == Vector.UD:
@@ -387,8 +384,6 @@ class Cpu(Registers):
             stop.retired = counter - 1
             if kind is StopKind.FAULT:
                 self._settle_flags()
-        if kind in _LAZY_FLAGS:
-            self._settle_flags()
         stop.ip = state.rip
         if kind is StopKind.FAULT or kind is StopKind.SOFTWARE:
             state.old_exception = -1  # or the next contributory fault becomes #DF inside the engine
