@@ -402,6 +402,21 @@ class ThreadInfo(Struct):
     cpu: U32
 
 
+GDT_ENTRY_TLS_MIN = 12
+NR_TLS_ENTRIES = 3
+
+
+@layout()
+class TaskSegments(Struct):
+    """The part of `struct thread_struct` about segments, while the task does not run; FS and GS are in task_struct."""
+
+    ds: U16
+    es: U16
+    pad0: U32
+    tls: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * NR_TLS_ENTRIES]
+    """Descriptors that set_thread_area(2) made: the GDT's entries from GDT_ENTRY_TLS_MIN while the task runs."""
+
+
 @layout()
 class TaskStruct(Struct):
     """`struct task_struct`: one page of its own."""
@@ -487,6 +502,7 @@ class TaskStruct(Struct):
     """Page with the FXSAVE image while the task does not run."""
     kthread: U64
     """1: a kernel thread."""
+    segments: TaskSegments
 
 
 FXSAVE_SIZE = 512
@@ -645,6 +661,8 @@ class MmStruct(Struct):
     minor_faults: U64
     arg_start: U64
     arg_end: U64
+    vdso32: U64
+    """Where a 32-bit program finds the vDSO; 0: the program is no 32-bit one."""
     users: U64
     """Tasks that live in it."""
     exe: U64

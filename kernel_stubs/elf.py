@@ -16,6 +16,9 @@ from emu.arch import PAGE_SIZE
 from emu.errors import ProgramError
 from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
 
+TASK_SIZE32 = 0xFFFF_E000
+"""The end of a 32-bit program's memory."""
+PIE_BASE32 = 0x5655_5000
 PIE_BASE = 0x5555_5555_4000
 """Where a position-independent program goes when addresses are not randomized."""
 MAX_SYMBOLS = 500_000
@@ -49,6 +52,8 @@ class UserProgram:
     program_header_count: int = 0
     program_header_size: int = 56
     symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    ia32: bool = False
+    """A 32-bit program: it starts in compatibility mode and makes i386 system calls."""
 
     __hash__ = object.__hash__
 
@@ -61,8 +66,8 @@ class UserProgram:
         return page_align(max(s.address + s.memory_size for s in self.segments))
 
 
-def load_elf(data: bytes, name: str) -> UserProgram:
-    """A static x86-64 ELF file; ProgramError says what is wrong with any other."""
+def load_elf(data: bytes, name: str, *, ia32: bool = False) -> UserProgram:
+    """A static x86-64 ELF file, or with `ia32` a static i386 one; ProgramError says what is wrong with others."""
     if not data:
         raise ProgramError(f"{name}: the file is empty")
     if data[:4] != b"\x7fELF":
@@ -70,7 +75,7 @@ def load_elf(data: bytes, name: str) -> UserProgram:
         raise ProgramError(f"{name}: not an ELF file{script}")
     if len(data) < 64:
         raise ProgramError(f"{name}: truncated: {len(data)} bytes are less than an ELF header")
-    _check_identity(data, name)
+    _check_identity(data, name, ia32=ia32)
     try:
         return _load(ELFFile(BytesIO(data)), data, name)
     except ProgramError:
@@ -80,21 +85,27 @@ def load_elf(data: bytes, name: str) -> UserProgram:
         raise ProgramError(f"{name}: broken ELF file: {type(error).__name__}: {error}") from None
 
 
-def _check_identity(data: bytes, name: str) -> None:
+def _check_identity(data: bytes, name: str, *, ia32: bool) -> None:
     """The fields that say what kind of ELF file it is, by their offsets in its header."""
     machine = int.from_bytes(data[18:20], "little")
+    if ia32 and (data[4], data[5], machine) == (1, 1, 3):
+        return _check_tables(data, name, int.from_bytes(data[28:32], "little"), data[42:46], 32)
     if data[4] == 1:
         raise ProgramError(f"{name}: a 32-bit program; only 64-bit x86-64 programs can be run")
     if data[4] != 2 or data[5] != 1 or machine != 62:
         raise ProgramError(f"{name}: not for x86-64 (ELF class {data[4]}, data {data[5]}, machine {machine})")
+    return _check_tables(data, name, int.from_bytes(data[32:40], "little"), data[54:58], 56)
+
+
+def _check_tables(data: bytes, name: str, offset: int, sizes: bytes, expected: int) -> None:
     kind = int.from_bytes(data[16:18], "little")
     if kind not in (2, 3):
         what = {1: "a relocatable object; link it first", 4: "a core dump"}.get(kind, f"of type {kind}")
         raise ProgramError(f"{name}: not an executable but {what}")
-    entry_size, count = int.from_bytes(data[54:56], "little"), int.from_bytes(data[56:58], "little")
-    if entry_size != 56 or not 0 < count <= MAX_PROGRAM_HEADERS:
-        raise ProgramError(f"{name}: {count} program headers of {entry_size} bytes; expected 1 to 73 of 56")
-    if int.from_bytes(data[32:40], "little") + 56 * count > len(data):
+    entry_size, count = int.from_bytes(sizes[:2], "little"), int.from_bytes(sizes[2:], "little")
+    if entry_size != expected or not 0 < count <= MAX_PROGRAM_HEADERS:
+        raise ProgramError(f"{name}: {count} program headers of {entry_size} bytes; expected 1 to 73 of {expected}")
+    if offset + expected * count > len(data):
         raise ProgramError(f"{name}: truncated: the program headers lie beyond the end of the file")
 
 
@@ -107,24 +118,29 @@ def _load(elf: ELFFile, data: bytes, name: str) -> UserProgram:
             raise ProgramError(
                 f"{name}: dynamically linked (interpreter {interpreter}); build a static program, e.g. gcc -static"
             )
-    bias = PIE_BASE if elf.header.e_type == "ET_DYN" else 0
+    ia32 = elf.elfclass == 32
+    top = TASK_SIZE32 if ia32 else TASK_SIZE_MAX
+    bias = (PIE_BASE32 if ia32 else PIE_BASE) if elf.header.e_type == "ET_DYN" else 0
     segments = tuple(
-        _segment(h.p_vaddr + bias, h.p_offset, h.p_filesz, h.p_memsz, h.p_flags, len(data), name)
+        _segment(h.p_vaddr + bias, h.p_offset, h.p_filesz, h.p_memsz, h.p_flags, len(data), name, top)
         for h in headers
         if h.p_type == "PT_LOAD" and h.p_memsz
     )
     if not segments:
         raise ProgramError(f"{name}: nothing to load")
     entry = elf.header.e_entry + bias
-    if entry >= TASK_SIZE_MAX:
+    if entry >= top:
         raise ProgramError(f"{name}: the entry point {entry:#x} is not a user address")
     at = elf.header.e_phoff
     holders = (s for s in segments if s.file_offset <= at < s.file_offset + s.file_size)
     phdr = next((s.address + at - s.file_offset for s in holders), 0)
-    return UserProgram(name, data, segments, entry, phdr, len(headers), 56, MappingProxyType(_symbols(elf, bias)))
+    symbols = MappingProxyType(_symbols(elf, bias))
+    return UserProgram(name, data, segments, entry, phdr, len(headers), 32 if ia32 else 56, symbols, ia32)
 
 
-def _segment(address: int, offset: int, size: int, memory: int, flags: int, length: int, name: str) -> ProgramSegment:
+def _segment(
+    address: int, offset: int, size: int, memory: int, flags: int, length: int, name: str, top: int
+) -> ProgramSegment:
     where = f"{name}: the segment at {address:#x}"
     if size > memory:
         raise ProgramError(f"{where} has more bytes in the file ({size:#x}) than in memory ({memory:#x})")
@@ -132,8 +148,8 @@ def _segment(address: int, offset: int, size: int, memory: int, flags: int, leng
         raise ProgramError(f"{where} is truncated: it ends at {offset + size:#x} of a file of {length:#x} bytes")
     if (address - offset) % PAGE_SIZE:
         raise ProgramError(f"{where} is not aligned with its file offset {offset:#x} (pages of 4096 bytes)")
-    if address < MMAP_MIN_ADDR or address + memory > TASK_SIZE_MAX:
-        raise ProgramError(f"{where} lies outside user memory ({MMAP_MIN_ADDR:#x} to {TASK_SIZE_MAX:#x})")
+    if address < MMAP_MIN_ADDR or address + memory > top:
+        raise ProgramError(f"{where} lies outside user memory ({MMAP_MIN_ADDR:#x} to {top:#x})")
     rights = (
         (VmFlags.READ if flags & PF_R else 0)
         | (VmFlags.WRITE if flags & PF_W else 0)

@@ -9,15 +9,17 @@ from kernel_stubs import pgtable, vma
 from kernel_stubs.abi import TASK_SIZE_MAX, MmStruct, VmFlags, page_align
 from kernel_stubs.context import Kernel
 from kernel_stubs.cred import USER_ID
-from kernel_stubs.elf import UserProgram, load_elf, program_from_image
+from kernel_stubs.elf import TASK_SIZE32, UserProgram, load_elf, program_from_image
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.syscalls.system import random_bytes
 from kernel_stubs.uaccess import write_user
+from kernel_stubs.vdso32 import VSYSCALL, map_vdso32
 from kernel_stubs.vma import STACK_LIMIT, Area
 
 STACK_TOP = TASK_SIZE_MAX
 MMAP_BASE = STACK_TOP - (128 << 20)
 """Mappings grow down from here: the gap that Linux keeps for the stack at the least."""
+MMAP_BASE32 = TASK_SIZE32 - (128 << 20)
 STACK_EXPAND = 128 << 10
 """How much of the stack area there is below the first stack pointer."""
 PROGRAM_FILE = 0
@@ -72,7 +74,9 @@ def exec_program(
         else:
             vma.map_area(kernel, mm, Area(start, end, segment.flags, 1 + file, segment.file_offset - skip, size))
     mm.start_brk = mm.brk = program.end
-    mm.mmap_base = MMAP_BASE
+    mm.mmap_base = MMAP_BASE32 if program.ia32 else MMAP_BASE
+    if program.ia32:
+        map_vdso32(kernel, mm)
     return program.entry, _make_stack(kernel, mm, program, argv, envp, path)
 
 
@@ -85,24 +89,25 @@ def _make_stack(kernel: Kernel, mm: MmStruct, program: UserProgram, argv: Texts,
         return len(blob) - len(data)
 
     random = put(random_bytes(kernel, 16))
-    platform = put(b"x86_64\0")
+    platform = put(b"i686\0" if program.ia32 else b"x86_64\0")
     arguments = [put(text + b"\0") for text in argv]
     mm_arguments = (arguments[0] if arguments else len(blob), len(blob))
     environment = [put(text + b"\0") for text in envp]
     path = put(name + b"\0")
     put(bytes(8))
-    base = (STACK_TOP - len(blob)) & -16
-    auxv = _auxiliary_vector(kernel, program, base + platform, base + random, base + path)
+    top, word_size = (TASK_SIZE32, 4) if program.ia32 else (STACK_TOP, 8)
+    base = (top - len(blob)) & -16
+    auxv = _auxiliary_vector(kernel, mm, program, base + platform, base + random, base + path)
     words = [
         len(arguments),
         *(base + offset for offset in arguments), 0,
         *(base + offset for offset in environment), 0,
         *(word for pair in auxv for word in pair),
     ]  # fmt: skip
-    sp = (base - 8 * len(words)) & -16
-    stack = Area((sp - STACK_EXPAND) & -PAGE_SIZE, STACK_TOP, VmFlags.READ | VmFlags.WRITE | VmFlags.GROWSDOWN)
+    sp = (base - word_size * len(words)) & -16
+    stack = Area((sp - STACK_EXPAND) & -PAGE_SIZE, top, VmFlags.READ | VmFlags.WRITE | VmFlags.GROWSDOWN)
     vma.map_area(kernel, mm, stack)
-    write_user(kernel, mm, sp, b"".join(word.to_bytes(8, "little") for word in words))
+    write_user(kernel, mm, sp, b"".join(word.to_bytes(word_size, "little") for word in words))
     write_user(kernel, mm, base, bytes(blob))
     mm.start_stack = sp
     mm.arg_start, mm.arg_end = base + mm_arguments[0], base + mm_arguments[1]
@@ -110,15 +115,17 @@ def _make_stack(kernel: Kernel, mm: MmStruct, program: UserProgram, argv: Texts,
 
 
 def _auxiliary_vector(
-    kernel: Kernel, program: UserProgram, platform: int, random: int, path: int
+    kernel: Kernel, mm: MmStruct, program: UserProgram, platform: int, random: int, path: int
 ) -> list[tuple[int, int]]:
-    """(type, value), AT_NULL last. No vDSO: the C library makes real system calls."""
+    """(type, value), AT_NULL last. No 64-bit vDSO: the C library makes real system calls."""
     profile = kernel.machine.profile
     vector = [
         (16, profile.cpuid(1, 0, 0)[3]),  # AT_HWCAP
         (6, PAGE_SIZE),  # AT_PAGESZ
         (17, 100),  # AT_CLKTCK
     ]
+    if program.ia32:
+        vector += [(32, mm.vdso32 + VSYSCALL)]  # AT_SYSINFO
     if program.program_headers:
         vector += [
             (3, program.program_headers),  # AT_PHDR

@@ -20,6 +20,7 @@ from kernel_stubs.abi import (
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import copy_files, copy_fs, put_files, put_fs
+from kernel_stubs.segments import copy_segments
 from kernel_stubs.signal_state import copy_signals, release_signals
 from kernel_stubs.uaccess import put_user
 
@@ -255,6 +256,7 @@ def _copy_thread(cpu: Cpu, regs: PtRegs, child: TaskStruct, flags: int, stack: i
     if stack:
         own.sp = stack
     child.fsbase, child.gsbase = engine.fs_base, engine.kernel_gs_base
+    copy_segments(cpu, child)
     if flags & Clone.SETTLS:
         child.fsbase = tls
     if child.rseq:

@@ -1,37 +1,63 @@
-"""32-bit system calls through INT 0x80 (arch/x86/entry/common.c): some that need no structure of their own."""
+"""32-bit system calls: INT 0x80, SYSENTER and AMD's SYSCALL (arch/x86/entry/common.c)."""
 
 from __future__ import annotations
 
+from emu.arch import Rflags, Selector
 from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import exit_to_user_mode_loop
-from kernel_stubs.errno import Errno
-from kernel_stubs.syscalls import table
-from kernel_stubs.syscalls.names import SYSCALL_NAMES
+from kernel_stubs.errno import Errno, UserFaultError
+from kernel_stubs.syscalls.compat import ia32_call
+from kernel_stubs.uaccess import get_user
+from kernel_stubs.vdso32 import LANDING_PAD
 
-_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
-IA32_SYSCALLS = {
-    1: "exit", 3: "read", 4: "write", 6: "close", 13: "time", 20: "getpid", 24: "getuid", 37: "kill", 41: "dup",
-    45: "brk", 54: "ioctl", 63: "dup2", 64: "getppid", 91: "munmap", 122: "uname", 125: "mprotect",
-    158: "sched_yield", 172: "prctl", 219: "madvise", 224: "gettid", 238: "tkill", 252: "exit_group",
-    258: "set_tid_address", 270: "tgkill", 355: "getrandom",
-}  # fmt: skip
-"""Number in 32-bit mode -> name."""
+_U32 = 0xFFFF_FFFF
+
+
+def _do_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Run the system call; arguments are 32 bits wide, orig_ax has the number."""
+    args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
+    number = regs.orig_ax & _U32
+    if number != _U32:  # a tracer's way to skip it
+        result = yield from ia32_call(cpu, number, tuple(arg & _U32 for arg in args))
+        regs.ax = result or 0
+    return None
 
 
 @c_function
 def do_int80_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
-    """INT 0x80, from compatibility mode or from 64-bit mode. Arguments are 32 bits wide; orig_ax has the number."""
+    """INT 0x80, from compatibility mode or from 64-bit mode."""
     yield Window()
-    number = regs.orig_ax & 0xFFFF_FFFF
-    name = IA32_SYSCALLS.get(number)
-    if name is None:
-        cpu.note(f"32-bit system call {number} is not implemented")
-        regs.ax = -Errno.ENOSYS
-    else:
-        args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
-        result = yield from table.invoke(cpu, _NUMBERS[name], tuple(arg & 0xFFFF_FFFF for arg in args))
-        regs.ax = result or 0
+    yield from _do_syscall_32(cpu, regs)
     yield from exit_to_user_mode_loop(cpu, regs)
     return None
+
+
+@c_function
+def do_fast_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
+    """SYSCALL from compatibility mode, by the vDSO, which pushed EBP last. 1 if SYSRETL can return."""
+    yield Window()
+    landing_pad = (cpu.mm.vdso32 + LANDING_PAD) & _U32
+    regs.ip = landing_pad
+    try:
+        regs.bp = get_user(cpu, regs.sp & _U32, 4)
+    except UserFaultError:
+        regs.ax = -Errno.EFAULT
+    else:
+        yield from _do_syscall_32(cpu, regs)
+    yield from exit_to_user_mode_loop(cpu, regs)
+    return int(
+        regs.cs == Selector.USER32_CS
+        and regs.ss == Selector.USER_DS
+        and regs.ip == landing_pad
+        and not regs.flags & (Rflags.RF | Rflags.TF | Rflags.VM)
+    )
+
+
+@c_function
+def do_SYSENTER_32(cpu: Cpu, regs: PtRegs) -> Steps:
+    """SYSENTER, by the vDSO: EBP holds ESP, and IF was on."""
+    regs.sp = regs.bp
+    regs.flags |= Rflags.IF
+    return (yield from do_fast_syscall_32(cpu, regs))

@@ -14,19 +14,20 @@ from kernel_stubs.abi import (
     TaskStruct,
     cpu_entry_area,
 )
-from kernel_stubs.binding import c_function
+from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.errno import SyscallError
 from kernel_stubs.exec import exec_program, new_mm
 from kernel_stubs.fork import link_task
 from kernel_stubs.idle import make_idle_task
 from kernel_stubs.rootfs import first_files, first_fs, make_root, program_name
+from kernel_stubs.segments import start_segments
 from kernel_stubs.smp import setup_local_apic, smp_init
 from kernel_stubs.tick import start_tick
 
 
 @c_function
-def start_kernel(cpu: Cpu, boot: CpuBoot) -> None:
+def start_kernel(cpu: Cpu, boot: CpuBoot) -> Steps:
     """Make this CPU's first task. The first CPU's executes the program; the others idle.
 
     Runs on the new task's stack, below the room for its pt_regs; CR3 is INIT_PGD.
@@ -44,10 +45,13 @@ def start_kernel(cpu: Cpu, boot: CpuBoot) -> None:
     except SyscallError as error:
         raise KernelOops(f"Kernel panic - not syncing: No working init found: {error.errno.name}") from None
     cpu.kernel.machine.flush_tlb()
+    if cpu.current.mm and cpu.mm.vdso32:
+        yield from start_segments(cpu, ia32=True)
     setup_local_apic(cpu)
     start_tick(cpu)
     if cpu.number == 0:
         smp_init(cpu)
+    return None
 
 
 def _run_on(cpu: Cpu, address: int, stack_end: int) -> TaskStruct:
@@ -85,7 +89,7 @@ def _start_first_process(cpu: Cpu, stack_end: int) -> None:
     ip, sp = exec_program(kernel, space, program, kernel.argv, kernel.envp, b"/" + program_name(kernel))
     regs = cpu.view(PtRegs, stack_end - PtRegs.SIZE)
     regs.ip, regs.sp = ip, sp
-    regs.cs, regs.ss = Selector.USER_CS, Selector.USER_DS
+    regs.cs, regs.ss = Selector.USER32_CS if program.ia32 else Selector.USER_CS, Selector.USER_DS
     regs.flags = Rflags.IF | Rflags.FIXED
     regs.orig_ax = 0xFFFF_FFFF_FFFF_FFFF
     cpu.core.cpu.set_control(cr3=space.pgd)

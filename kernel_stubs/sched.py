@@ -16,6 +16,7 @@ from kernel_stubs.abi import INIT_PGD, ExitState, MmStruct, PerCpu, SystemVector
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu, Kernel, percpu_address
 from kernel_stubs.ipi import send_ipi
+from kernel_stubs.segments import load_segments
 from kernel_stubs.tick import TIMESLICE, arm_timer
 
 FXSAVE_SIZE = 512
@@ -204,6 +205,7 @@ def schedule(cpu: Cpu) -> Steps:
     yield from save_fpu(cpu)
     yield Call("__switch_to_asm", prepare_switch(cpu, following))
     yield from restore_fpu(cpu)
+    yield from load_segments(cpu)
     return None
 
 

@@ -13,6 +13,7 @@ from kernel_stubs.errno import SyscallError
 from kernel_stubs.fork import free_task
 from kernel_stubs.kthread import thread_function
 from kernel_stubs.sched import restore_fpu
+from kernel_stubs.segments import load_segments, save_segments
 from kernel_stubs.uaccess import put_user
 
 
@@ -27,6 +28,7 @@ def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
     kernel, core, percpu = cpu.kernel, cpu.core, cpu.percpu
     before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
     before.fsbase, before.gsbase = core.cpu.fs_base, core.cpu.kernel_gs_base
+    save_segments(cpu, before)
     if core.cpu.fs_base != after.fsbase:
         core.write_msr(Msr.FS_BASE, after.fsbase)
     if core.cpu.kernel_gs_base != after.gsbase:
@@ -53,6 +55,7 @@ def ret_from_fork(cpu: Cpu, prev: int, regs: PtRegs, function: int, argument: in
     """A new task's first C function; it returns when the task goes to user mode."""
     schedule_tail(cpu)
     yield from restore_fpu(cpu)
+    yield from load_segments(cpu)
     if function:
         thread = thread_function(function)
         if thread is None:

@@ -59,6 +59,9 @@ idt_source:
 .globl __start___ex_table
 __start___ex_table:
     .quad   gs_change, .Lbad_gs
+    .quad   .Lload_ds, .Lbad_ds
+    .quad   .Lload_es, .Lbad_es
+    .quad   .Lload_fs, .Lbad_fs
 .globl __stop___ex_table
 __stop___ex_table:
 

@@ -30,5 +30,6 @@ __entry_text_end:
 .include "boot.S"
 .include "switch_to.S"
 .include "fpu.S"
+.include "segments.S"
 .include "c_stubs.S"
 .include "data.S"

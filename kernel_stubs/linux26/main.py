@@ -15,12 +15,13 @@ from kernel_stubs.signal_frame import do_signal
 
 
 @c_function26
-def start_kernel(cpu: Cpu, boot: CpuBoot) -> None:
+def start_kernel(cpu: Cpu, boot: CpuBoot) -> Steps:
     """Make this CPU's first task. The first CPU's executes the program; the others idle."""
-    init.start_kernel(cpu, boot)
+    yield from init.start_kernel(cpu, boot)
     address = cpu.percpu.current_task
     init_thread_info(cpu, address)
     set_current(cpu, address)
+    return None
 
 
 @c_function26

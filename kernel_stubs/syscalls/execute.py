@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from emu.arch import Msr, Rflags, Selector
+from emu.arch import Rflags, Selector
 from emu.errors import ProgramError
-from emu.machine.registers import DS, ES, FS, GS
 from kernel_stubs import mm, namei, ramfs
 from kernel_stubs.abi import NR_OPEN, Inode, InodeKind, MmStruct, PtRegs, TaskState, TaskStruct
 from kernel_stubs.binding import Call, Steps
@@ -19,6 +18,7 @@ from kernel_stubs.fdtable import AT_FDCWD, CLOEXEC, files_of, get_file
 from kernel_stubs.fork import put_mm
 from kernel_stubs.process import release_mm, release_task, thread_channel, zap_other_threads
 from kernel_stubs.sched import all_tasks, sleep_on, switch_mm
+from kernel_stubs.segments import start_segments
 from kernel_stubs.signal_state import exec_signals
 from kernel_stubs.switch import task_pt_regs
 from kernel_stubs.syscalls.descriptors import close_fd
@@ -46,7 +46,7 @@ class Binary:
 
 @lru_cache(maxsize=16)
 def _parse(data: bytes, name: str) -> UserProgram:
-    return load_elf(data, name)
+    return load_elf(data, name, ia32=True)
 
 
 def _texts(cpu: Cpu, address: int) -> Texts:
@@ -114,6 +114,7 @@ def do_execve(cpu: Cpu, inode: int, path: bytes, argv: Texts, envp: Texts) -> St
     switch_mm(cpu, space_at)
     _forget_program(cpu, path)
     _start_registers(cpu, ip, sp)
+    yield from start_segments(cpu, ia32=binary.program.ia32)
     if "init_fpstate" in kernel.image.symbols:
         yield Call("restore_fpregs", (kernel.image.symbol("init_fpstate"),))
     return 0
@@ -165,21 +166,14 @@ def _forget_program(cpu: Cpu, path: bytes) -> None:
 
 
 def _start_registers(cpu: Cpu, ip: int, sp: int) -> None:
-    """start_thread(): everything 0 but RIP and RSP; flat segments, bases 0."""
-    task, core = cpu.current, cpu.core
-    regs = task_pt_regs(cpu.kernel, task)
+    """start_thread(): everything 0 but RIP and RSP; flat segments."""
+    regs = task_pt_regs(cpu.kernel, cpu.current)
     for name, _ in ((entry[0], entry[1]) for entry in PtRegs._fields_):
         setattr(regs, name, 0)
     regs.ip, regs.sp = ip, sp
-    regs.cs, regs.ss = Selector.USER_CS, Selector.USER_DS
+    regs.cs, regs.ss = Selector.USER32_CS if cpu.mm.vdso32 else Selector.USER_CS, Selector.USER_DS
     regs.flags = Rflags.IF | Rflags.FIXED
     regs.orig_ax = 0xFFFF_FFFF_FFFF_FFFF
-    task.fsbase = task.gsbase = 0
-    for segment in (DS, ES, FS, GS):
-        core.cpu.state.segs[segment].selector = 0
-    core.cpu.mark_dirty()
-    core.write_msr(Msr.FS_BASE, 0)
-    core.write_msr(Msr.KERNEL_GS_BASE, 0)
 
 
 @syscall

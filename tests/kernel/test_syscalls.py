@@ -268,7 +268,7 @@ def test_exit_status(status, reported):
     assert it.cpu.current.exit_code == reported << 8
 
 
-@pytest.mark.parametrize(("number", "expected"), [(20, 1), (224, 1), (9999, -Errno.ENOSYS), (7, -Errno.ENOSYS)])
+@pytest.mark.parametrize(("number", "expected"), [(20, 1), (224, 1), (9999, -Errno.ENOSYS), (17, -Errno.ENOSYS)])
 def test_int80_from_64_bit_mode(number, expected):
     it = start(f"""
     _start: movl ${number}, %eax
