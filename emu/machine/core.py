@@ -344,7 +344,7 @@ class Core:
         passed, self._passed = self._passed, None
         steps = self.debug.begin()
         if steps:
-            limit = self.clock + 1
+            limit = min(limit, self.clock + steps)
         stop = self._execute(limit - self.clock, step_over=passed == (self.clock, self.cpu.ip))
         kind = stop.kind
         if kind is StopKind.BREAK:

@@ -16,6 +16,7 @@ from emu.events import EventType
 from emu.machine.cpu import Stop
 from emu.machine.delivery import Interruption
 from emu.machine.linear import SUPERVISOR_READ
+from emu.machine.operands import repetitions
 from emu.machine.paging import Access, PageFaultError
 
 if TYPE_CHECKING:
@@ -50,18 +51,21 @@ class DebugUnit:
         return bool(self._dr7.value & _ENABLED or self.delayed)
 
     # --- around the execution of one instruction --------------------------------------------------------------------
-    def begin(self) -> bool:
-        """Before the engine runs: whether it may execute one instruction only."""
+    def begin(self) -> int:
+        """Before the engine runs: how many boundaries it may pass until we must look again; 0: any number."""
         state = self.core.cpu.state
         if not (self._dr7.value & _ENABLED or self.delayed or self._armed or state.eflags & _TF_RF):
-            return False
+            return 0
         armed = self._armed = bool(self._breakpoints(_WRITE, _ACCESS))
         self.core.cpu.watch_memory(armed)
         self._start, self._dr6, self._flags = state.rip, state.dr[6], state.eflags
-        return armed or bool(self.delayed or state.eflags & _TF_RF)
+        if armed or self.delayed or state.eflags & _TF:
+            return 1
+        # RF alone lasts until the instruction is done, which for a REP is after its last iteration.
+        return repetitions(self.core.cpu, self.core.read_code(state.rip, 15)) if state.eflags & _RF else 0
 
     def executed(self) -> None:
-        """The engine has executed the one instruction that it was allowed."""
+        """The engine has executed the one instruction, or the iterations of one, that it was allowed."""
         cpu = self.core.cpu
         if cpu.flags & _RF and cpu.ip != self._start:
             cpu.flags &= ~_RF

@@ -21,11 +21,13 @@ from capstone import (
 from capstone.x86_const import X86_OP_MEM
 
 from emu.machine.cpu import Cpu
-from emu.machine.registers import FS, GS, REGISTER_NAMES
+from emu.machine.registers import FS, GS, RCX, REGISTER_NAMES
 
 _long, _compatible = Cs(CS_ARCH_X86, CS_MODE_64), Cs(CS_ARCH_X86, CS_MODE_32)
 _long.detail = _compatible.detail = True
 _MASK = (1 << 64) - 1
+_REP_PREFIXES = {0xF2, 0xF3, 0x66, *range(0x40, 0x50)}
+_PLAIN_STRINGS = {bytes([opcode]) for opcode in (0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD)}  # these end with RCX = 0 only
 _BRANCHES = frozenset({CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET})
 _NUMBERS = {name: (n, 8) for n, name in enumerate(REGISTER_NAMES)}
 for _n, _name in enumerate(REGISTER_NAMES):
@@ -87,6 +89,15 @@ def repeats_itself(code: bytes) -> bool:
     for instruction in _long.disasm(code, 0, 1):
         return bool(instruction.prefix[0] in (0xF2, 0xF3) or _BRANCHES & set(instruction.groups))
     return True
+
+
+def repetitions(cpu: Cpu, code: bytes) -> int:
+    """How many iterations the instruction in `code` surely makes before RIP leaves it: RCX of a plain REP, else 1."""
+    prefixes = code[: next((n for n, byte in enumerate(code) if byte not in _REP_PREFIXES), len(code))]
+    opcode = code[len(prefixes) : len(prefixes) + 1]
+    if opcode in _PLAIN_STRINGS and (0xF2 in prefixes or 0xF3 in prefixes) and cpu.long_mode_code:
+        return max(cpu.state.regs[RCX], 1)
+    return 1
 
 
 def address_of(cpu: Cpu, code: bytes) -> int | None:
