@@ -1,4 +1,4 @@
-"""What observers are told: one frozen dataclass a kind of event.
+"""What observers are told: one record a kind of event.
 
 `clock` is the number of instructions this CPU has retired; `cpu` its index; `ip` the address of the instruction that
 the event belongs to (the interrupted one for a delivery). Event types of a delivery are FRED's names, as in
@@ -7,8 +7,9 @@ arch/x86/include/asm/fred.h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from emu.record import record
 
 
 class EventType(Enum):
@@ -22,7 +23,7 @@ class EventType(Enum):
     SWEXC = "SWEXC"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """The five words of an interrupt frame, as pushed or as IRETQ restores them."""
 
@@ -38,7 +39,7 @@ class Frame:
         return self.cs & 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """Base: when, on which CPU, at which instruction."""
 
@@ -47,7 +48,7 @@ class Event:
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Executed(Event):
     """A run of instructions retired, in order; only when tracing is on. `clock` is that of the first one.
 
@@ -60,7 +61,7 @@ class Executed(Event):
     registers: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivered(Event):
     """An event went through the IDT. `frame_at` is the linear address of the pushed frame's RIP word."""
 
@@ -77,7 +78,7 @@ class Delivered(Event):
     injected: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SystemCall(Event):
     """SYSCALL executed: RIP from LSTAR, RSP untouched."""
 
@@ -90,7 +91,7 @@ class SystemCall(Event):
     kernel_gs_base: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Returned(Event):
     """IRETQ or SYSRETQ retired. `frame_at` is the address of the popped frame (0 for SYSRETQ)."""
 
@@ -102,7 +103,7 @@ class Returned(Event):
     cr3: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GsSwapped(Event):
     """SWAPGS retired: the bases before it; after it they are exchanged."""
 
@@ -110,7 +111,7 @@ class GsSwapped(Event):
     kernel_gs_base: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MsrWritten(Event):
     """WRMSR retired, or a C function wrote the MSR."""
 
@@ -119,7 +120,7 @@ class MsrWritten(Event):
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CCalled(Event):
     """The guest reached a C function's entry; `args` are its System V integer arguments as declared."""
 
@@ -134,7 +135,7 @@ class CCalled(Event):
     cr3: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CReturned(Event):
     """A C function returned to the guest."""
 
@@ -142,7 +143,7 @@ class CReturned(Event):
     value: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pended(Event):
     """An event was raised while it cannot be delivered (IF=0, NMI blocked, shadow): held pending."""
 
@@ -151,14 +152,14 @@ class Pended(Event):
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note(Event):
     """Something the C side did that a reader wants to see (a signal sent, a tick, a demand-paged page)."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DoubleFault(Event):
     """A second exception came while the first was being delivered; #DF follows (SDM 6.15, interrupt 8)."""
 
@@ -166,7 +167,7 @@ class DoubleFault(Event):
     second: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shutdown(Event):
     """Triple fault: an exception came while #DF was being delivered."""
 

@@ -37,6 +37,7 @@ ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
 CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 POISON = 0xDEAD_4EAD_0000_0000
 """What a caller-saved register holds after a C function: non-canonical, so that using it as a pointer faults."""
+_POISONED = tuple((register, POISON | register << 8) for register in CALLER_SAVED)
 
 # Offsets in a stub slot (asm/*/c_stubs.S: macro C_FUNCTION).
 SLOT_RET = 1
@@ -260,8 +261,7 @@ class Binding:
 
     def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:
         engine = core.cpu
-        for register in CALLER_SAVED:
-            engine.set_register(register, POISON | register << 8)
+        engine.set_registers(_POISONED)
         if value is not None:
             engine.set_register(RAX, int(value))
         engine.ip = slot + SLOT_RET

@@ -68,10 +68,15 @@ class Kernel:
     output: list[tuple[int, bytes]] = field(default_factory=list)
     """Append-only log of (file descriptor, bytes) written by the process; a restore truncates it."""
 
-    @property
+    @cached_property
     def memory(self) -> Memory:
         """Physical memory."""
         return self.machine.memory
+
+    @cached_property
+    def percpu_offsets(self) -> int:
+        """Physical address of `__per_cpu_offset`."""
+        return self.image.symbol("__per_cpu_offset") - KERNEL_BASE + KERNEL_PHYS
 
     @cached_property
     def classic(self) -> bool:
@@ -120,16 +125,12 @@ def _no_new_tables() -> int:
 class Cpu:
     """The CPU on which a C function runs: first argument of every C function."""
 
-    __slots__ = ("core", "kernel")
+    __slots__ = ("core", "kernel", "memory")
 
     def __init__(self, kernel: Kernel, core: Core) -> None:
         self.kernel = kernel
         self.core = core
-
-    @property
-    def memory(self) -> Memory:
-        """Physical memory."""
-        return self.kernel.machine.memory
+        self.memory: Memory = kernel.memory
 
     @property
     def number(self) -> int:
@@ -163,5 +164,4 @@ class Cpu:
 
 def percpu_address(kernel: Kernel, cpu: int) -> int:
     """Linear address of a CPU's PerCpu: `__per_cpu_offset[cpu]`."""
-    table = kernel.image.symbol("__per_cpu_offset") - KERNEL_BASE + KERNEL_PHYS
-    return kernel.memory.read_u64(table + 8 * cpu)
+    return kernel.memory.read_u64(kernel.percpu_offsets + 8 * cpu)

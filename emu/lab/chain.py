@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.arch import Selector, Vector
 from emu.events import CCalled, Delivered, Event, EventType, Returned, SystemCall
+from emu.record import record
 from kernel_stubs.syscalls.names import syscall_name
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Return(NamedTuple):
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChainState:
     """A snapshot of the chain."""
 

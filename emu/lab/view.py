@@ -201,6 +201,10 @@ class View:
             self._takes[name] = known
         return known
 
+    def c_function(self, name: str) -> CFunction | None:
+        """A C function of this kernel; None if it has none of that name."""
+        return self._functions.get(name)
+
     @cached_property
     def _functions(self) -> dict[str, CFunction]:
         return registered(LINUX_26 if self.classic else DEFAULT_KERNEL)

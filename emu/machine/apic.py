@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from emu.arch import SPURIOUS_APIC_VECTOR
+from emu.record import record
 
 ID, VERSION, TPR, PPR, EOI, LDR, DFR, SPURIOUS = 0x20, 0x30, 0x80, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR = 0x100, 0x180, 0x200, 0x280
@@ -57,7 +58,7 @@ class Shorthand(IntEnum):
     OTHERS = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ipi:
     """An interprocessor interrupt on its way to the bus."""
 
@@ -70,7 +71,7 @@ class Ipi:
     """Level bit: assert (True) or the de-assert of an INIT."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndOfInterrupt:
     """The EOI of a level-triggered vector, for the I/O APICs."""
 

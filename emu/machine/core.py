@@ -7,7 +7,6 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
@@ -28,6 +27,7 @@ from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
 from emu.machine.registers import DS, ES, FS, GS, RDI
 from emu.machine.stop_points import StopPoints
+from emu.record import record
 
 _KERNEL_CODE = 0x00AF9B00
 _KERNEL_DATA = 0x00CF9300
@@ -52,7 +52,7 @@ class MappedDevice(Protocol):
         """Store `size` bytes at a physical address."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CoreSnapshot:
     """Everything of a core that changes, except RAM."""
 
@@ -391,9 +391,8 @@ class Core:
             # It writes to its own page: the engine begins it again, and counts it twice, so one step never passes it.
             stop = self.cpu.run(2, step_over=True)
             stop.retired = 1
-        for retired, context in self.cpu.notes:
-            with self.cpu.seen_at(context):
-                semantics.tell_swapgs(self, self.clock + retired)
+        if self.cpu.notes:
+            self._tell_notes()
         if self._recorder is not None:
             self._recorder.flush(self.clock, stop.retired)
         self.clock += stop.retired
@@ -403,6 +402,17 @@ class Core:
             for address, size, value in writes:
                 self._device_at(address).write(self, address, size, value)
         return stop
+
+    def _tell_notes(self) -> None:
+        """Observers learn of each SWAPGS that was passed, with the registers as they were there."""
+        cpu = self.cpu
+        now = cpu.save()
+        try:
+            for retired, context in cpu.notes:
+                cpu.show(context)
+                semantics.tell_swapgs(self, self.clock + retired)
+        finally:
+            cpu.show(now)
 
     def _no_memory(self, stop: Stop) -> None:
         self.crash(f"physical memory outside RAM touched at {stop.ip:#x}")

@@ -7,8 +7,7 @@ written back before the next one. Together with engine.py this is the only place
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -281,15 +280,9 @@ class Cpu(Registers):
         """At these addresses, which have stops, do not stop but keep the context in `notes`: much faster."""
         self._noted = addresses
 
-    @contextmanager
-    def seen_at(self, context: bytes) -> Iterator[None]:
-        """Within this, the registers read as they were in a noted context; nothing may be written."""
-        now = self.save()
+    def show(self, context: bytes) -> None:
+        """Registers read as in a noted context, or one saved at rest; write nothing before the saved one is back."""
         ctypes.memmove(self._context_address, context, self._context_size)
-        try:
-            yield
-        finally:
-            ctypes.memmove(self._context_address, now, self._context_size)
 
     def trace(self, on_instruction: Callable[[int], None] | None) -> None:
         """Call `on_instruction(address)` before every instruction; None ends it.
@@ -337,7 +330,7 @@ class Cpu(Registers):
 
     def _start(self, count: int, step_over: bool) -> Stop:
         self._write_back()
-        ip, cr2, dr6 = self.state.rip, self.state.cr[2], self.state.dr[6]
+        ip, cr2, dr6 = self.state.rip, self._cr[2], self._dr[6]
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None

@@ -7,7 +7,6 @@ check finds becomes the exception that hardware raises; double and triple faults
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emu.arch import (
@@ -23,6 +22,7 @@ from emu.machine.descriptors import CpuFault, Descriptor, Gate, mark_accessed, r
 from emu.machine.linear import SUPERVISOR_WRITE
 from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, SS
+from emu.record import record
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
@@ -33,7 +33,7 @@ _STACK_ALIGNMENT = 16
 _CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interruption:
     """One event on its way into the IDT. `ip` is the RIP to save."""
 

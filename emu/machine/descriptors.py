@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from emu.arch import Vector
 from emu.machine.linear import LinearMemory
 from emu.machine.paging import PageFaultError
+from emu.record import record
 
 
 class CpuFault(Exception):
@@ -27,7 +26,7 @@ class CpuFault(Exception):
         return cls(Vector.PF, fault.code, f"{what}: page fault at {fault.address:#x}", fault.address)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Descriptor:
     """An 8-byte segment descriptor."""
 
@@ -85,7 +84,7 @@ class Descriptor:
         return bool(self.raw >> 54 & 1)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gate:
     """A 16-byte IDT gate of 64-bit mode (SDM figure 6-8)."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from emu.record import record
 
 
 class EndKind(Enum):
@@ -19,7 +20,7 @@ class EndKind(Enum):
     STUCK = "stuck"  # fault after fault without an instruction in between
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class End:
     """The end of `advance`, with a text for people."""
 

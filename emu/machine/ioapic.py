@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from emu.machine.apic import Delivery
 from emu.machine.device import Device
+from emu.record import record
 
 if TYPE_CHECKING:
     from emu.machine.core import Core
@@ -28,7 +29,7 @@ WRITABLE = 0xFF << 56 | 0x1AFFF
 ALL_ONES = 0xFFFF_FFFF
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """What an entry sends over the APIC bus."""
 

@@ -6,7 +6,6 @@ CPUs take turns (emu.machine.schedule), so one instruction runs at a time and ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from emu.events import Event
@@ -20,6 +19,7 @@ from emu.machine.memory import Memory, RamSnapshot
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
 from emu.machine.xapic import XapicPage
+from emu.record import record
 
 if TYPE_CHECKING:
     from asm import Instruction
@@ -29,7 +29,7 @@ Startup = Callable[[Core, int], None]
 """Starts a CPU that got a startup IPI with this vector."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MachineSnapshot:
     """RAM, all cores, whose turn it was, and the devices."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from dataclasses import dataclass
 
 from emu.arch import PAGE_SIZE
+from emu.record import record
 
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
@@ -27,7 +27,7 @@ class PhysicalAddressError(Exception):
         self.address = address
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RamSnapshot:
     """The reachable prefix of RAM."""
 

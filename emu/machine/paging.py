@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rflags, is_canonical
 from emu.machine.memory import Memory
+from emu.record import record
 
 
 class Pte(IntEnum):
@@ -32,7 +33,7 @@ LARGE_RESERVED = {2: 0x3FFFE000, 1: 0x1FE000}
 """Bits 29:13 of a 1 GiB entry and 20:13 of a 2 MiB entry must be 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Access:
     """What a memory access is, as far as paging cares."""
 
@@ -49,7 +50,7 @@ class Access:
         object.__setattr__(self, "bits", self.write | self.user << 1 | self.fetch << 2 | self.implicit << 3)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PagingMode:
     """The control bits that decide about an access."""
 
@@ -71,7 +72,7 @@ class PagingMode:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Translation:
     """Where a linear address leads."""
 

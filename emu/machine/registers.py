@@ -12,6 +12,7 @@ ES, CS, SS, DS, FS, GS = range(6)
 _SHADOW = 1 << 3
 """hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
 _CPL = 3
+_IF = int(Rflags.IF)
 _CS32, _SS32, _ADD_BASES = 1 << 4, 1 << 5, 1 << 6
 _CODE64_HFLAGS = _CS32 | _SS32 | 1 << 15
 """hflags of a 64-bit code segment: CS32, SS32, CS64."""
@@ -24,16 +25,26 @@ class Registers:
 
     def __init__(self, state: SavedCpu) -> None:
         self.state = state
+        # Views into the context, made once: each access through `state` would make them anew.
+        self._regs, self._segs, self._cr, self._dr = state.regs, state.segs, state.cr, state.dr
+        self._cs, self._ss, self._fs, self._gs = (state.segs[segment] for segment in (CS, SS, FS, GS))
         self._dirty = False
 
     def register(self, number: int) -> int:
         """A general register by its encoding (RAX 0 ... R15 15)."""
-        value: int = self.state.regs[number]
+        value: int = self._regs[number]
         return value
 
     def set_register(self, number: int, value: int) -> None:
         """Write a general register."""
-        self.state.regs[number] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._regs[number] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._dirty = True
+
+    def set_registers(self, values: tuple[tuple[int, int], ...]) -> None:
+        """Write several general registers: (encoding, unsigned 64-bit value)."""
+        registers = self._regs
+        for number, value in values:
+            registers[number] = value
         self._dirty = True
 
     @property
@@ -49,11 +60,12 @@ class Registers:
     @property
     def sp(self) -> int:
         """RSP."""
-        return self.register(RSP)
+        return int(self._regs[RSP])
 
     @sp.setter
     def sp(self, value: int) -> None:
-        self.set_register(RSP, value)
+        self._regs[RSP] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._dirty = True
 
     @property
     def flags(self) -> int:
@@ -68,7 +80,7 @@ class Registers:
     @property
     def interrupts_enabled(self) -> bool:
         """RFLAGS.IF."""
-        return bool(self.state.eflags & Rflags.IF)
+        return bool(self.state.eflags & _IF)
 
     @property
     def cpl(self) -> int:
@@ -88,22 +100,22 @@ class Registers:
     @property
     def long_mode_code(self) -> bool:
         """Whether CS is a 64-bit code segment (not compatibility mode)."""
-        return bool(self.state.segs[CS].flags & (1 << 21))
+        return bool(self._cs.flags & (1 << 21))
 
     def selector(self, segment: int) -> int:
         """Selector in a segment register (ES CS SS DS FS GS: 0-5)."""
-        return self.state.segs[segment].selector
+        return self._segs[segment].selector
 
     def load_code_segment(self, selector: int, flags: int, cpl: int) -> None:
         """CS of 64-bit code with the given descriptor flags, and the privilege level with it."""
-        segment = self.state.segs[CS]
+        segment = self._cs
         segment.selector, segment.base, segment.limit, segment.flags = selector, 0, 0xFFFFFFFF, flags
         self.state.hflags = (self.state.hflags & ~(_CPL | _ADD_BASES)) | _CODE64_HFLAGS | cpl
         self._dirty = True
 
     def load_segment(self, segment: int, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
         """A segment register with its hidden part. After CS or SS, `enter_code_mode` makes them count."""
-        set_selector(self.state.segs[segment], selector, flags, base, limit)
+        set_selector(self._segs[segment], selector, flags, base, limit)
         self._dirty = True
 
     def enter_code_mode(self, cpl: int) -> None:
@@ -122,32 +134,32 @@ class Registers:
 
     def load_stack_segment(self, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
         """SS with the given hidden part."""
-        set_selector(self.state.segs[SS], selector, flags, base, limit)
+        set_selector(self._ss, selector, flags, base, limit)
         self._dirty = True
 
     def clear_segment(self, segment: int) -> None:
         """A null selector, base and limit 0."""
-        set_selector(self.state.segs[segment], 0, 0, 0, 0)
+        set_selector(self._segs[segment], 0, 0, 0, 0)
         self._dirty = True
 
     @property
     def gs_base(self) -> int:
         """IA32_GS_BASE."""
-        return self.state.segs[GS].base
+        return self._gs.base
 
     @gs_base.setter
     def gs_base(self, value: int) -> None:
-        self.state.segs[GS].base = value
+        self._gs.base = value
         self._dirty = True
 
     @property
     def fs_base(self) -> int:
         """IA32_FS_BASE."""
-        return self.state.segs[FS].base
+        return self._fs.base
 
     @fs_base.setter
     def fs_base(self, value: int) -> None:
-        self.state.segs[FS].base = value
+        self._fs.base = value
         self._dirty = True
 
     @property
@@ -163,27 +175,27 @@ class Registers:
     @property
     def cr0(self) -> int:
         """CR0."""
-        return int(self.state.cr[0])
+        return int(self._cr[0])
 
     @property
     def cr2(self) -> int:
         """CR2."""
-        return int(self.state.cr[2])
+        return int(self._cr[2])
 
     @cr2.setter
     def cr2(self, value: int) -> None:
-        self.state.cr[2] = value
+        self._cr[2] = value
         self._dirty = True
 
     @property
     def cr3(self) -> int:
         """CR3."""
-        return int(self.state.cr[3])
+        return int(self._cr[3])
 
     @property
     def cr4(self) -> int:
         """CR4."""
-        return int(self.state.cr[4])
+        return int(self._cr[4])
 
     def mark_dirty(self) -> None:
         """`state` was changed directly."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from emu.events import Event
@@ -21,6 +20,7 @@ from emu.lab.invariants.work import Work
 from emu.lab.view import View
 from emu.lab.violation import Violation
 from emu.machine.end import End
+from emu.record import record
 
 INVARIANTS: tuple[type[Invariant], ...] = (GsNesting, Stacks, PageTables, Flags, Frames, CInterface, Nmi, Work)
 """All but Progress, in the order in which their findings are reported."""
@@ -34,7 +34,7 @@ def all_invariants(
     return [*(kind(view, chain, reproduce) for kind in INVARIANTS), Progress(view, chain, reproduce, allowed)]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JudgeState:
     """A snapshot of the chain and of what each invariant remembers."""
 

@@ -32,7 +32,6 @@ from emu.machine.registers import (
     RSI,
 )
 from kernel_stubs.abi import PtRegs
-from kernel_stubs.binding import registered
 
 _ARGUMENTS = (RDI, RSI, RDX, RCX, R8, R9)
 _CLEARED = (RBX, RCX, RDX, RSI, RDI, RBP, R8, R9, R10, R11, R12, R13, R14, R15)
@@ -123,9 +122,11 @@ class CInterface(Invariant):
             self.violated_by_call(event, f"C function {event.name} gets orig_ax {found:#x}; it must be {wanted}")
 
     def _check_error_code(self, event: CCalled, entry: Entry) -> None:
-        function = registered().get(event.name)
         delivered = entry.event
-        if not isinstance(delivered, Delivered) or function is None:
+        if not isinstance(delivered, Delivered):
+            return
+        function = self.view.c_function(event.name)
+        if function is None:
             return
         if delivered.type is EventType.EXTINT and function.parameters[:2] == (PtRegs, int):
             if event.args[1] & 0xFF != delivered.vector:
