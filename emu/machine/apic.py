@@ -7,6 +7,7 @@ APIC sends (IPIs, the EOI of a level-triggered interrupt) goes to `outbox`; the 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -116,7 +117,9 @@ class LocalApic:
 
     def copy(self) -> LocalApic:
         """An independent copy."""
-        return dataclasses.replace(self, lvt=dict(self.lvt), outbox=list(self.outbox))
+        fresh = copy.copy(self)
+        fresh.lvt, fresh.outbox = dict(self.lvt), list(self.outbox)
+        return fresh
 
     def reset(self) -> None:
         """INIT: everything but the id and the mode (SDM 10.4.7.3)."""

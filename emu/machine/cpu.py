@@ -99,11 +99,14 @@ class Cpu(Registers):
         self._uc.reg_write(x86.UC_X86_REG_MXCSR, 0x1F80)
         self._uch = self._uc._uch
         self._context = self._uc.context_save()
+        self._saved = self._context.context
         super().__init__(engine.view(self._context))
         self._context_size = engine.context_size(self._uc)
         self._context_address = ctypes.addressof(self.state)
         self._counter = ctypes.c_uint64.from_address(engine.handle(self._uc) + engine.COUNTER_OFFSET)
         self._stale_tlb = False
+        self._cr3_again = ctypes.c_uint64()
+        self._cr3_at = ctypes.byref(self._cr3_again)
         self._stop: Stop | None = None
         self._pass_ip = -1
         self._keep: list[object] = []
@@ -137,7 +140,7 @@ class Cpu(Registers):
     def _install_hooks(self) -> None:
         uch, stop_engine = self._uch, uclib.uc_emu_stop
         state = self.state
-        save, context = uclib.uc_context_save, self._context.context
+        save, context = uclib.uc_context_save, self._saved
 
         def on_interrupt(_uc: int, vector: int, _data: int) -> None:
             if self._stop is not None:
@@ -303,7 +306,7 @@ class Cpu(Registers):
 
     def peek(self) -> engine.SavedCpu:
         """Inside a trace callback: the state before the instruction (RIP and lazy flags excepted)."""
-        uclib.uc_context_save(self._uch, self._context.context)
+        uclib.uc_context_save(self._uch, self._saved)
         return self.state
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -336,7 +339,7 @@ class Cpu(Registers):
         self._stop = None
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
         self._pass_ip = -1
-        uclib.uc_context_save(self._uch, self._context.context)
+        uclib.uc_context_save(self._uch, self._saved)
         stop = self._explain(status, count, self._counter.value)
         stop.old_cr2 = cr2
         if stop.kind is StopKind.FAULT and stop.retired == count and self._belongs_to_next(stop.vector):
@@ -403,10 +406,11 @@ class Cpu(Registers):
 
     def _write_back(self) -> None:
         if self._dirty:
-            uclib.uc_context_restore(self._uch, self._context.context)
+            uclib.uc_context_restore(self._uch, self._saved)
             self._dirty = False
         if self._stale_tlb:
-            self._uc.reg_write(x86.UC_X86_REG_CR3, self.state.cr[3])
+            self._cr3_again.value = self._cr[3]
+            uclib.uc_reg_write(self._uch, x86.UC_X86_REG_CR3, self._cr3_at)
             self._stale_tlb = False
 
     def flush_tlb(self) -> None:
@@ -428,13 +432,13 @@ class Cpu(Registers):
         ):
             if value is not None:
                 self._uc.reg_write(register, value)
-        uclib.uc_context_save(self._uch, self._context.context)
+        uclib.uc_context_save(self._uch, self._saved)
 
     def set_efer(self, value: int) -> None:
         """Load IA32_EFER through the engine."""
         self._write_back()
         self._uc.msr_write(0xC0000080, value)
-        uclib.uc_context_save(self._uch, self._context.context)
+        uclib.uc_context_save(self._uch, self._saved)
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def save(self) -> bytes:
