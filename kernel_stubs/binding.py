@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints, overload
+from typing import Any, TypeVar, overload
 
 from emu.arch import PAGE_SIZE
 from emu.events import CCalled, CReturned
@@ -31,7 +31,7 @@ from emu.machine.paging import PageFaultError
 from emu.machine.registers import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
 from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.errno import OutOfMemoryError
-from kernel_stubs.layout import Struct
+from kernel_stubs.layout import Struct, evaluated
 
 ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
 CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
@@ -102,7 +102,7 @@ def c_function(function: F | None = None, *, kernel: str = DEFAULT_KERNEL) -> F 
 
 def _register(function: F, kernel: str) -> F:
     name = function.__name__
-    hints = get_type_hints(function)
+    hints = evaluated(function.__annotations__, inspect.unwrap(function).__globals__)
     hints.pop("return", None)
     parameters = list(hints.items())
     if not parameters or parameters[0][1] is not Cpu:

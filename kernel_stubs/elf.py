@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from types import MappingProxyType
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from typing import TYPE_CHECKING
 
 from asm import Image
 from emu.arch import PAGE_SIZE
 from emu.errors import ProgramError
 from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, VmFlags, page_align
+
+if TYPE_CHECKING:  # pyelftools is imported where a file is read: programs of scenarios are none
+    from elftools.elf.elffile import ELFFile
 
 TASK_SIZE32 = 0xFFFF_E000
 """The end of a 32-bit program's memory."""
@@ -76,6 +76,9 @@ def load_elf(data: bytes, name: str, *, ia32: bool = False) -> UserProgram:
     if len(data) < 64:
         raise ProgramError(f"{name}: truncated: {len(data)} bytes are less than an ELF header")
     _check_identity(data, name, ia32=ia32)
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     try:
         return _load(ELFFile(BytesIO(data)), data, name)
     except ProgramError:
@@ -160,6 +163,9 @@ def _segment(
 
 def _symbols(elf: ELFFile, bias: int) -> dict[str, int]:
     """Defined functions and objects; the first of a name wins. A broken symbol table is no symbol table."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.sections import SymbolTableSection
+
     found: dict[str, int] = {}
     try:
         for section in elf.iter_sections():

@@ -11,8 +11,11 @@ memory with `from_buffer`. Reading and writing an attribute reads and writes the
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
-from typing import Annotated, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from functools import cache
+from types import CodeType
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 U8 = Annotated[int, ctypes.c_uint8]
 U16 = Annotated[int, ctypes.c_uint16]
@@ -20,6 +23,19 @@ U32 = Annotated[int, ctypes.c_uint32]
 U64 = Annotated[int, ctypes.c_uint64]
 S32 = Annotated[int, ctypes.c_int32]
 S64 = Annotated[int, ctypes.c_int64]
+
+
+@cache
+def _compiled(annotation: str) -> CodeType:
+    return compile(annotation, "<annotation>", "eval")
+
+
+def evaluated(annotations: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    """Annotations as what they name in a module; typing.get_type_hints takes ten times as long at each start.
+
+    They are Any because an annotation may be anything.
+    """
+    return {name: eval(_compiled(kind), names) if isinstance(kind, str) else kind for name, kind in annotations.items()}
 
 
 class Struct(ctypes.LittleEndianStructure):
@@ -41,7 +57,7 @@ def layout(pack: int | None = None) -> Callable[[S], S]:
     """Turn annotations into ctypes fields, in order; `pack` as in C's #pragma pack."""
 
     def apply(cls: S) -> S:
-        hints = get_type_hints(cls, include_extras=True)
+        hints = evaluated(cls.__annotations__, vars(sys.modules[cls.__module__]))
         fields = []
         for name in cls.__annotations__:
             hint = hints[name]
