@@ -34,6 +34,7 @@ class GsNesting(Invariant):
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         self._loads_gs = not _LOADS_USER_GS.isdisjoint(view.image.symbols)
+        self._loading: dict[int, bool] = {}
         self.handlers = {
             SystemCall: self._system_call,
             Delivered: self._delivered,
@@ -83,7 +84,7 @@ class GsNesting(Invariant):
             return
         percpu = self.view.percpu_base(cpu)
         gs_base, kernel_gs_base = event.gs_base, event.kernel_gs_base
-        if self._loads_gs and self.view.symbol(event.ip).partition("+")[0] in _LOADS_USER_GS:
+        if self._loads_gs and self._loads_user_gs(event.ip):
             if kernel_gs_base == percpu:
                 self._user[cpu] = gs_base
             return
@@ -100,6 +101,12 @@ class GsNesting(Invariant):
             self.violated(event, "SWAPGS to the user's base in an entry that interrupted the kernel after its SWAPGS")
         elif entry is not None and done > 2:
             self.violated(event, f"SWAPGS number {done} of one entry: one in and one out are due")
+
+    def _loads_user_gs(self, ip: int) -> bool:
+        known = self._loading.get(ip)
+        if known is None:
+            known = self._loading[ip] = self.view.symbol(ip).partition("+")[0] in _LOADS_USER_GS
+        return known
 
     def _count_swap(self, cpu: int, entry: Entry | None) -> int:
         if entry is None:
