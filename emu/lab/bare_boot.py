@@ -20,7 +20,6 @@ from emu.events import Delivered, DoubleFault, Event, Executed, Shutdown
 from emu.lab.bare_image import LOADER_MAGIC, BareImage, load
 from emu.machine import startup
 from emu.machine.core import Core
-from emu.machine.cpu import Stop, StopKind
 from emu.machine.end import End, EndKind
 from emu.machine.fw_cfg import FwCfg
 from emu.machine.machine import Machine
@@ -31,6 +30,7 @@ from emu.machine.registers import RAX, RBX, RDI
 from emu.machine.schedule import Interleaving
 from emu.machine.semantics import scan
 from emu.machine.serial import COM1_LINE, SerialPort
+from emu.machine.stop import Stop, StopKind
 
 OUT_OF_BUDGET, STOPPED = 124, 126
 """Exit statuses: the budget is used up; triple fault, crash, or every CPU halted for good."""

@@ -1,4 +1,4 @@
-"""One logical processor: the engine's CPU, its clock, its pending events and its local APIC.
+"""One logical processor that runs: what it executes, where it stops, what it accepts between instructions.
 
 `advance` runs to the next thing that the machine or the laboratory must know. Events are accepted at instruction
 boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskable interrupt; faults come by execution.
@@ -6,32 +6,25 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags, Vector
-from emu.events import Event, EventType, Pended, Shutdown
-from emu.machine import delivery, engine_faults, msr, semantics
-from emu.machine.apic import EndOfInterrupt, Ipi, LocalApic
-from emu.machine.cpu import Cpu, Stop, StopKind
+from emu.arch import Cr4, Efer, Rflags, Vector
+from emu.events import Event, EventType, Shutdown
+from emu.machine import delivery, engine_faults, semantics
+from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
-from emu.machine.device import Device
 from emu.machine.end import End, EndKind
-from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
 from emu.machine.memory import Memory
 from emu.machine.operands import repeats_itself
-from emu.machine.paging import PageFaultError
+from emu.machine.processor import CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
-from emu.machine.registers import DS, ES, FS, GS, RDI
+from emu.machine.stop import Stop, StopKind
 from emu.machine.stop_points import StopPoints
-from emu.record import record
 
-_KERNEL_CODE = 0x00AF9B00
-_KERNEL_DATA = 0x00CF9300
-DR6_RESET = 0xFFFF0FF0
 _RF = int(Rflags.RF)
 _TF_RF = int(Rflags.TF | Rflags.RF)
 
@@ -52,25 +45,8 @@ class MappedDevice(Protocol):
         """Store `size` bytes at a physical address."""
 
 
-@record
-class CoreSnapshot:
-    """Everything of a core that changes, except RAM."""
-
-    context: bytes
-    clock: int
-    apic: LocalApic
-    msrs: dict[int, int]
-    tsc_offset: int
-    nmi_blocked: bool
-    nmi_pending: int
-    mce_pending: bool
-    halted: bool
-    waits_for_startup: bool
-    end: End | None
-
-
-class Core:
-    """A CPU with its events. `emit` hands events to whoever observes the machine, `carry` messages to the APIC bus."""
+class Core(Processor):
+    """A CPU that runs."""
 
     def __init__(
         self,
@@ -78,28 +54,10 @@ class Core:
         memory: Memory,
         profile: Profile,
         emit: Callable[[Event], None],
-        carry: Callable[[Core, Ipi | EndOfInterrupt], None],
+        carry: Callable[[Processor, Ipi | EndOfInterrupt], None],
     ) -> None:
-        self.index = index
-        self.profile = profile
-        self.emit = emit
-        self._carry = carry
-        self.memory = memory
-        self.cpu = Cpu(index, memory)
-        self.linear = LinearMemory(self.cpu, memory)
-        self.apic = LocalApic(index)
-        self.msrs = dict(msr.OWN_RESET)
+        super().__init__(index, memory, profile, emit, carry)
         self.debug = DebugUnit(self)
-        self.clock = 0
-        """Instructions retired since reset."""
-        self.tsc_offset = 0
-        self.nmi_blocked = False
-        self.nmi_pending = 0
-        """NMIs waiting: at most one is remembered while another is handled (SDM 6.7.1)."""
-        self.mce_pending = False
-        self.halted = False
-        self.waits_for_startup = False
-        """After reset or INIT: only a startup IPI makes this CPU run (SDM 8.4)."""
         self.instruction_start = 0
         """Start of the software interrupt being delivered."""
         self.sites: dict[int, Callable[[Core], None]] = {}
@@ -108,8 +66,6 @@ class Core:
         self.ports: dict[int, Callable[[Core, Stop], int]] = {}
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
         self._devices: list[MappedDevice] = []
-        self.timed: Sequence[Device[Any]] = ()
-        """Devices with deadlines, which end a run and wake the machine from HLT."""
         self._passed: tuple[int, int] | None = None
         self._reported: tuple[int, int] | None = None
         """Clock and address of the breakpoint reported last: passed when the CPU goes on from there."""
@@ -118,26 +74,8 @@ class Core:
         """Since the clock was `_delivered_at`, without an instruction in between."""
         self._delivered_at = -1
         self._recorder: Recorder | None = None
-        self._end: End | None = None
 
-    # --- set-up -----------------------------------------------------------------------------------------------------
-    def reset_long_mode(self, cr3: int, entry: int, rdi: int) -> None:
-        """Start at `entry` at CPL 0 in 64-bit mode with paging on and interrupts off, as a boot loader leaves a CPU."""
-        self.waits_for_startup = False
-        cpu = self.cpu
-        cpu.set_control(cr4=int(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT))
-        cpu.set_efer(int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE))
-        cpu.set_control(cr3=cr3)
-        cpu.set_control(cr0=int(Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG))
-        cpu.load_code_segment(0x10, _KERNEL_CODE, 0)
-        cpu.load_stack_segment(0x18, _KERNEL_DATA)
-        for segment in (DS, ES, FS, GS):
-            cpu.clear_segment(segment)
-        cpu.state.dr[6] = DR6_RESET
-        cpu.flags = 2
-        cpu.set_register(RDI, rdi)
-        cpu.ip = entry
-
+    # --- where it stops ---------------------------------------------------------------------------------------------
     def add_special(self, special: dict[int, str]) -> None:
         """Stop before these instructions to apply `semantics`."""
         self.stops.add_special(special)
@@ -150,100 +88,6 @@ class Core:
     def set_breakpoints(self, addresses: set[int]) -> None:
         """End `advance` before these instructions."""
         self.stops.set_breakpoints(addresses)
-
-    # --- events from outside ----------------------------------------------------------------------------------------
-    def raise_nmi(self) -> None:
-        """An NMI arrives."""
-        self.nmi_pending = 1
-        if self.nmi_blocked:
-            self.emit(Pended(self.clock, self.index, self.cpu.ip, Vector.NMI, EventType.NMI, "NMIs are blocked"))
-
-    def init(self) -> None:
-        """INIT: the CPU stops where it is and waits for a startup IPI (SDM 10.6.1; it keeps its memory)."""
-        self.apic.reset()
-        self.nmi_blocked = self.mce_pending = self.halted = False
-        self.nmi_pending = 0
-        self.waits_for_startup = True
-
-    @property
-    def idle_for_good(self) -> bool:
-        """Halted or not started, with nothing of its own that could wake it."""
-        return (self.halted or self.waits_for_startup) and self.deadline is None and not self.something_pending
-
-    @property
-    def deadline(self) -> int | None:
-        """Clock at which the timer or a device has something to do, or None."""
-        if not self.timed:
-            return self.apic.deadline
-        times = [self.apic.deadline, *(device.deadline for device in self.timed)]
-        return min((time for time in times if time is not None), default=None)
-
-    def write_apic(self, offset: int, value: int) -> None:
-        """Write a local APIC register and send what it wants to send; ApicRegisterError as LocalApic.write."""
-        self.apic.write(offset, value, self.clock)
-        self.flush_apic()
-
-    def flush_apic(self) -> None:
-        """Hand the APIC's messages to the bus, and its NMIs to the CPU."""
-        apic = self.apic
-        for message in apic.outbox:
-            self._carry(self, message)
-        apic.outbox.clear()
-        if apic.nmi_requests:
-            apic.nmi_requests = 0
-            self.raise_nmi()
-
-    def raise_machine_check(self) -> None:
-        """A machine check arrives."""
-        self.mce_pending = True
-
-    def raise_interrupt(self, vector: int, *, level: bool = False) -> None:
-        """A fixed interrupt arrives at the local APIC; a level-triggered one wants its EOI broadcast."""
-        self.apic.request(vector, level=level)
-        if vector >= 16 and not self.cpu.interrupts_enabled:
-            self.emit(Pended(self.clock, self.index, self.cpu.ip, vector, EventType.EXTINT, "IF is clear"))
-
-    def raise_exception(self, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
-        """Deliver an exception here and now, as if the instruction at RIP had caused it."""
-        if error_code is None:
-            error_code = delivery.default_error_code(vector)
-        self.deliver(Interruption(vector, EventType.HWEXC, self.cpu.ip, error_code, cr2, injected=True))
-
-    def finish(self, text: str) -> None:
-        """There is nothing left to run."""
-        self._end = End(EndKind.FINISHED, self.cpu.ip, text)
-
-    def crash(self, text: str) -> None:
-        """The kernel cannot go on."""
-        self._end = End(EndKind.CRASHED, self.cpu.ip, text)
-
-    # --- memory and MSRs for C functions ----------------------------------------------------------------------------
-    def read_linear(self, address: int, size: int) -> bytes:
-        """Supervisor read through the current page tables."""
-        return self.linear.read(address, size)
-
-    def write_linear(self, address: int, data: bytes) -> None:
-        """Supervisor write through the current page tables."""
-        self.linear.write(address, data)
-
-    def write_msr(self, number: int, value: int) -> None:
-        """wrmsrl by a C function; CpuFault if hardware would refuse."""
-        msr.check_write(self, number, value)
-        self.emit(msr.written(self, number, value))
-        msr.write(self, number, value)
-
-    def port(self, stop: Stop) -> int:
-        """IN or OUT that is allowed: the device's value; a port without a device floats."""
-        device = self.ports.get(stop.port)
-        return 0xFFFF_FFFF if device is None else device(self, stop)
-
-    def map_device(self, device: MappedDevice) -> None:
-        """Let a device answer in its range of physical memory."""
-        self._devices.append(device)
-        self.cpu.map_device(device.base, device.size, lambda address, size: device.read(self, address, size))
-
-    def _device_at(self, address: int) -> MappedDevice:
-        return next(d for d in self._devices if d.base <= address < d.base + d.size)
 
     # --- running ----------------------------------------------------------------------------------------------------
     def advance(self, limit: int, until: Callable[[], bool] | None = None) -> End:
@@ -303,11 +147,6 @@ class Core:
             self.halted = False
             self.deliver(Interruption(self.apic.acknowledge(), EventType.EXTINT, cpu.ip, injected=True))
         return False
-
-    @property
-    def something_pending(self) -> bool:
-        """Whether an event waits to be let in, so that the next boundary needs a look."""
-        return bool(self.apic.irr or self.nmi_pending or self.mce_pending)
 
     def deliver(self, event: Interruption) -> None:
         """Through the IDT; a triple fault shuts the CPU down, and so does getting nowhere."""
@@ -481,6 +320,25 @@ class Core:
         self.debug.faulted()
         self.deliver(Interruption(fault.vector, EventType.HWEXC, self.cpu.ip, fault.error_code, fault.cr2))
 
+    def raise_exception(self, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
+        """Deliver an exception here and now, as if the instruction at RIP had caused it."""
+        if error_code is None:
+            error_code = delivery.default_error_code(vector)
+        self.deliver(Interruption(vector, EventType.HWEXC, self.cpu.ip, error_code, cr2, injected=True))
+
+    def port(self, stop: Stop) -> int:
+        """IN or OUT that is allowed: the device's value; a port without a device floats."""
+        device = self.ports.get(stop.port)
+        return 0xFFFF_FFFF if device is None else device(self, stop)
+
+    def map_device(self, device: MappedDevice) -> None:
+        """Let a device answer in its range of physical memory."""
+        self._devices.append(device)
+        self.cpu.map_device(device.base, device.size, lambda address, size: device.read(self, address, size))
+
+    def _device_at(self, address: int) -> MappedDevice:
+        return next(d for d in self._devices if d.base <= address < d.base + d.size)
+
     # --- for semantics ----------------------------------------------------------------------------------------------
     def skip(self, size: int) -> None:
         """The instruction at RIP is done, without the engine."""
@@ -507,38 +365,8 @@ class Core:
         self.cpu.ip = self.cpu.ip - 2 if start is None else start
         self.clock -= 1
 
-    def read_code(self, address: int, size: int) -> bytes:
-        """Instruction bytes as this CPU would fetch them now; what lies in an unreachable page is left off."""
-        access = USER_FETCH if self.cpu.cpl == 3 else SUPERVISOR_FETCH
-        for length in (size, PAGE_SIZE - address % PAGE_SIZE):
-            try:
-                return self.linear.read(address, min(size, length), access)
-            except PageFaultError:
-                continue
-        return b""
-
-    def code_byte(self, address: int) -> int:
-        """One instruction byte; -1 if it cannot be fetched."""
-        code = self.read_code(address, 1)
-        return code[0] if code else -1
-
-    # --- snapshot ---------------------------------------------------------------------------------------------------
-    def snapshot(self) -> CoreSnapshot:
-        """State at rest."""
-        return CoreSnapshot(
-            self.cpu.save(), self.clock, self.apic.copy(), dict(self.msrs), self.tsc_offset,
-            self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self.waits_for_startup, self._end,
-        )  # fmt: skip
-
     def restore(self, saved: CoreSnapshot) -> None:
         """Back to a snapshot of this core."""
-        self.cpu.load(saved.context)
-        self.clock = saved.clock
-        self.apic = saved.apic.copy()
-        self.msrs = dict(saved.msrs)
-        self.tsc_offset = saved.tsc_offset
-        self.nmi_blocked, self.nmi_pending = saved.nmi_blocked, saved.nmi_pending
-        self.mce_pending, self.halted, self._end = saved.mce_pending, saved.halted, saved.end
-        self.waits_for_startup = saved.waits_for_startup
+        super().restore(saved)
         self._passed = self._reported = None
         self._delivered_at, self._deliveries = -1, 0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from emu.arch import Cr4, Rflags, Vector
 from emu.events import EventType
-from emu.machine.cpu import Stop
 from emu.machine.delivery import Interruption
 from emu.machine.linear import SUPERVISOR_READ
 from emu.machine.operands import repetitions
 from emu.machine.paging import Access, PageFaultError
+from emu.machine.stop import Stop
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

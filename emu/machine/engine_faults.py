@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from emu.arch import PageFault, Vector, is_canonical
-from emu.machine.cpu import Stop
 from emu.machine.operands import memory_operands
 from emu.machine.registers import RBP
+from emu.machine.stop import Stop
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

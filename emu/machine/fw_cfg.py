@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from emu.machine.cpu import Stop, StopKind
 from emu.machine.device import Device
+from emu.machine.stop import Stop, StopKind
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

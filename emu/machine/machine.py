@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from emu.events import Event
 from emu.machine import semantics
 from emu.machine.apic import Delivery, EndOfInterrupt, Ipi, Shorthand
-from emu.machine.core import Core, CoreSnapshot
+from emu.machine.core import Core
 from emu.machine.device import Device
 from emu.machine.end import End, EndKind
 from emu.machine.ioapic import IoApic, Message
 from emu.machine.memory import Memory, RamSnapshot
+from emu.machine.processor import CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
 from emu.machine.xapic import XapicPage
@@ -110,7 +111,7 @@ class Machine:
         return bool(cores)
 
     # --- the interrupt bus ------------------------------------------------------------------------------------------
-    def _carry(self, sender: Core, message: Ipi | EndOfInterrupt) -> None:
+    def _carry(self, sender: Processor, message: Ipi | EndOfInterrupt) -> None:
         if isinstance(message, EndOfInterrupt):
             for device in self.end_of_interrupt:
                 device(message.vector)
@@ -118,10 +119,10 @@ class Machine:
         for core in self._destinations(sender, message):
             self.interrupt(core, message.delivery, message.vector, level=message.level)
 
-    def _destinations(self, sender: Core, ipi: Ipi) -> list[Core]:
+    def _destinations(self, sender: Processor, ipi: Ipi) -> list[Core]:
         match ipi.shorthand:
             case Shorthand.SELF:
-                return [sender]
+                return [self.cores[sender.index]]
             case Shorthand.ALL:
                 return list(self.cores)
             case Shorthand.OTHERS:

@@ -15,7 +15,7 @@ from emu.machine.apic import ApicRegisterError
 from emu.machine.descriptors import CpuFault
 
 if TYPE_CHECKING:
-    from emu.machine.core import Core
+    from emu.machine.processor import Processor
 
 CANONICAL = frozenset(
     {
@@ -49,7 +49,7 @@ _LOW_HALF = frozenset({Msr.SYSCALL_MASK, Msr.TSC_AUX})
 """Bits 63:32 are reserved: #GP(0) on Intel, dropped by AMD's CPUs."""
 
 
-def read(core: Core, number: int) -> int:
+def read(core: Processor, number: int) -> int:
     """RDMSR; CpuFault #GP(0) for a register that does not exist."""
     state = core.cpu.state
     match number:
@@ -97,7 +97,7 @@ def read(core: Core, number: int) -> int:
     raise CpuFault(Vector.GP, 0, f"RDMSR of unknown MSR {number:#x}")
 
 
-def check_write(core: Core, number: int, value: int) -> None:
+def check_write(core: Processor, number: int, value: int) -> None:
     """CpuFault #GP(0) if WRMSR must refuse this register or value."""
     if number in CANONICAL and not is_canonical(value):
         raise CpuFault(Vector.GP, 0, f"WRMSR {Msr(number).name}: non-canonical {value:#x}")
@@ -119,20 +119,20 @@ def check_write(core: Core, number: int, value: int) -> None:
         raise CpuFault(Vector.GP, 0, f"WRMSR of unknown or read-only MSR {number:#x}")
 
 
-def written(core: Core, number: int, value: int) -> MsrWritten:
+def written(core: Processor, number: int, value: int) -> MsrWritten:
     """The event of a write that is about to happen; APIC registers, some of them write-only, are not looked at."""
     before = 0 if number in _X2APIC else read(core, number)
     return MsrWritten(core.clock, core.index, core.cpu.ip, number, before, value)
 
 
-def _check_apic_base(core: Core, value: int) -> None:
+def _check_apic_base(core: Processor, value: int) -> None:
     """The APIC stays where it is; x2APIC mode is entered from xAPIC mode and left only by disabling (SDM 10.12.5)."""
     fixed = value & ~(_APIC_ENABLE | _APIC_X2 | _APIC_BSP)
     if fixed != APIC_ADDRESS or not value & _APIC_ENABLE or (core.apic.x2apic and not value & _APIC_X2):
         raise CpuFault(Vector.GP, 0, f"WRMSR APIC_BASE: {value:#x} is refused")
 
 
-def write(core: Core, number: int, value: int) -> None:
+def write(core: Processor, number: int, value: int) -> None:
     """Write any register from outside the guest (a C function's wrmsrl); the value must have passed check_write."""
     cpu, state = core.cpu, core.cpu.state
     match number:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from emu.arch import Efer, Msr, Rflags, Vector
 from emu.events import EventType, GsSwapped, SystemCall
 from emu.machine import msr, returns, system_instructions
-from emu.machine.cpu import Stop, StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, R11, RAX, RCX, RDX, RSI, SS
+from emu.machine.stop import Stop, StopKind
 
 if TYPE_CHECKING:
     from asm import Instruction

@@ -13,12 +13,12 @@ from capstone.x86_const import X86_OP_MEM, X86_OP_REG
 
 from emu.arch import Cr0, Cr4, Vector, is_canonical
 from emu.events import EventType
-from emu.machine.cpu import StopKind
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.operands import address_of, register_value
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import FS, GS
+from emu.machine.stop import StopKind
 
 if TYPE_CHECKING:
     from asm import Instruction

@@ -9,11 +9,11 @@ from conformance.decode import HUNG, SHUTDOWN, Answer, decode
 from conformance.image import TestImage
 from conformance.model import Vendor
 from emu.machine.core import Core
-from emu.machine.cpu import Stop
 from emu.machine.end import EndKind
 from emu.machine.machine import Machine
 from emu.machine.profile import Profile
 from emu.machine.semantics import scan
+from emu.machine.stop import Stop
 
 RAM = 2 << 20
 LIMIT = 4_000_000

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from emu.machine import apic as regs
 from emu.machine.apic import ApicRegisterError, Delivery, EndOfInterrupt, Ipi, LocalApic, Shorthand
-from emu.machine.cpu import StopKind
 from emu.machine.registers import RAX, RBX
+from emu.machine.stop import StopKind
 
 XAPIC = KERNEL + 0x1F_F000
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from emu.errors import EngineError
 from emu.events import Delivered
 from emu.machine import engine
-from emu.machine.cpu import StopKind
 from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RAX, RCX
+from emu.machine.stop import StopKind
 
 LOOP = "movl $1000, %ecx\n1: incq %rax\n nop\n decl %ecx\n jnz 1b\n hlt"
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.arch import Rflags
-from emu.machine.cpu import StopKind
 from emu.machine.memory import Memory
 from emu.machine.paging import Access, PageFaultError, PageTables, PagingMode, Pte, mappings, walk
 from emu.machine.profile import Profile
+from emu.machine.stop import StopKind
 
 TARGET = 0x0000_7000_0000_0000
 FRAME = 0x30_0000

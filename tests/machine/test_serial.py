@@ -3,7 +3,6 @@
 import pytest
 from bare import bare
 
-from emu.machine.cpu import Stop, StopKind
 from emu.machine.serial import (
     COM1,
     COM1_LINE,
@@ -31,6 +30,7 @@ from emu.machine.serial import (
     SCR,
     SerialPort,
 )  # fmt: skip
+from emu.machine.stop import Stop, StopKind
 
 INTERVAL = 10
 
