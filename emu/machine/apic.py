@@ -7,7 +7,6 @@ APIC sends (IPIs, the EOI of a level-triggered interrupt) goes to `outbox`; the 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -117,7 +116,9 @@ class LocalApic:
 
     def copy(self) -> LocalApic:
         """An independent copy."""
-        fresh = copy.copy(self)
+        fresh = object.__new__(LocalApic)  # several times as fast as copy.copy, and done at each restore
+        for name in LocalApic.__slots__:
+            setattr(fresh, name, getattr(self, name))
         fresh.lvt, fresh.outbox = dict(self.lvt), list(self.outbox)
         return fresh
 

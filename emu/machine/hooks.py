@@ -21,10 +21,10 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import Vector
+from emu.arch import Vector, is_canonical
 from emu.machine import engine
 from emu.machine.memory import Memory
-from emu.machine.registers import Registers
+from emu.machine.registers import REGISTER_NAMES, Registers
 from emu.machine.stop import Stop, StopKind
 
 _CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
@@ -35,6 +35,9 @@ _MEMORY_CB = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 )
 _OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
+
+
+_REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
 
 
 class HookedEngine(Registers):
@@ -70,6 +73,9 @@ class HookedEngine(Registers):
         self._spans: list[tuple[int, int]] = []
         self._quiet: frozenset[int] = frozenset()
         self._noted: frozenset[int] = frozenset()
+        self._canonical: dict[int, int] = {}
+        self._live_value = ctypes.c_uint64()
+        self._live_at = ctypes.byref(self._live_value)
         self.notes: list[tuple[int, bytes]] = []
         """What `note_at` saw in the last run: (instructions retired before it, the context there)."""
         self.mmio_writes: list[tuple[int, int, int]] = []
@@ -138,6 +144,8 @@ class HookedEngine(Registers):
                 )
             elif address == self._pass_ip:
                 self._pass_ip = -1
+            elif address in self._canonical and is_canonical(self._live(self._canonical[address])):
+                pass
             elif address in self._stops and address not in self._quiet:
                 self._stop = Stop(StopKind.BREAK, -1, address)
                 stop_engine(uch)
@@ -233,6 +241,15 @@ class HookedEngine(Registers):
     def quiet(self, addresses: frozenset[int]) -> None:
         """Do not stop at these addresses for now (their hooks stay)."""
         self._quiet = addresses
+
+    def stop_unless_canonical(self, registers: dict[int, int]) -> None:
+        """Address -> a general register: at these addresses, which have stops, stop only if it is not canonical."""
+        self._canonical = registers
+
+    def _live(self, number: int) -> int:
+        """A general register inside a hook."""
+        uclib.uc_reg_read(self._uch, _REGISTER_IDS[number], self._live_at)
+        return self._live_value.value
 
     def note_at(self, addresses: frozenset[int]) -> None:
         """At these addresses, which have stops, do not stop but keep the context in `notes`: much faster."""

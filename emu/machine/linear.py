@@ -24,7 +24,7 @@ _CR0, _CR4, _FLAGS, _EFER = int(Cr0.WP), int(Cr4.SMEP | Cr4.SMAP), int(Rflags.AC
 _LASTING = ~int(Pte.A | Pte.D)
 """The engine sets accessed and dirty bits, which do not matter to a translation."""
 _MOST_KNOWN = 4096
-_U64 = struct.Struct("<Q")
+_word = struct.Struct("<Q").unpack_from
 
 
 class LinearMemory:
@@ -33,6 +33,7 @@ class LinearMemory:
     def __init__(self, cpu: Cpu, memory: Memory) -> None:
         self.cpu = cpu
         self.memory = memory
+        self._state, self._control = cpu.state, cpu.state.cr
         self._known: dict[tuple[int, int, int], tuple[int, tuple[tuple[int, int], ...]]] = {}
 
     def mode(self) -> PagingMode:
@@ -46,15 +47,15 @@ class LinearMemory:
         Translations are kept with the table entries that led to them, and hold only while those are the same: guest
         code may change its tables at any time.
         """
-        state = self.cpu.state
-        controls = state.cr[0] & _CR0 | state.cr[4] & _CR4 | state.eflags & _FLAGS | state.efer & _EFER
-        key = (address >> 12, state.cr[3], controls | access.bits << 32)
+        state, control = self._state, self._control
+        controls = control[0] & _CR0 | control[4] & _CR4 | state.eflags & _FLAGS | state.efer & _EFER
+        key = (address >> 12, control[3], controls | access.bits << 32)
         known = self._known.get(key)
         if known is not None:
             page, path = known
             ram = self.memory.ram
             for at, value in path:
-                if (_U64.unpack_from(ram, at)[0] ^ value) & _LASTING:
+                if (_word(ram, at)[0] ^ value) & _LASTING:
                     break
             else:
                 return page | address & 0xFFF

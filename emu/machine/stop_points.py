@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from emu.machine import semantics
 from emu.machine.cpu import Cpu
+from emu.machine.registers import REGISTER_NAMES
+from emu.machine.system_instructions import WRITE_BASE
 
 
 class StopPoints:
@@ -19,6 +21,7 @@ class StopPoints:
         self._sites: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
         self._swapping: frozenset[int] = frozenset()
+        self._bases: dict[int, int] = {}
         self._recording = False
         self.quiet = False
         """Whether instructions that may set IF are passed, as no interrupt waits for that."""
@@ -28,6 +31,11 @@ class StopPoints:
         self.special.update(special)
         self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
         self._swapping = frozenset(a for a, name in self.special.items() if name == "swapgs")
+        self._bases = {
+            address: REGISTER_NAMES.index(name.rpartition("%")[2])
+            for address, name in self.special.items()
+            if name.startswith(WRITE_BASE)
+        }
         self._cpu.stop_at(special)
         self.set_quiet(True)
         self._choose_notes()
@@ -55,8 +63,13 @@ class StopPoints:
         self._choose_notes()
 
     def _choose_notes(self) -> None:
-        """SWAPGS needs no stop, unless somebody asked for one there or wants events between single instructions."""
+        """Where a stop does nothing, there is none, unless somebody asked for it.
+
+        SWAPGS is only told to observers, who may want that between single instructions; WRFSBASE and WRGSBASE load a
+        canonical base by themselves.
+        """
         self._cpu.note_at(frozenset() if self._recording else self._swapping - self.breakpoints)
+        self._cpu.stop_unless_canonical({a: r for a, r in self._bases.items() if a not in self.breakpoints})
 
     def set_quiet(self, quiet: bool) -> None:
         """Pass instructions that may set IF, or stop at them."""

@@ -17,7 +17,7 @@ from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.operands import address_of, register_value
 from emu.machine.paging import Access, PageFaultError
-from emu.machine.registers import FS, GS
+from emu.machine.registers import FS, GS, REGISTER_NAMES
 from emu.machine.stop import StopKind
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _CR4_KNOWN = 0x0037_0FFF & ~(1 << 12)
 _CR4_OFF = 1 << 13 | 1 << 14 | 1 << 17
 _DR7_FIXED, _DR7_ZERO = 0x400, 0xD000
 _DR6_FIXED, _DR6_ZERO = 0xFFFF0FF0, 0x1000
+WRITE_BASE = "write_base "
+"""WRFSBASE and WRGSBASE, before the name of the register."""
 _GD, _BD = 1 << 13, 1 << 13
 
 
@@ -50,7 +52,9 @@ def classify(instruction: Instruction) -> str | None:
         return _SEGMENT_LOADS.get(operands)
     if name in ("lfsl", "lfsq", "lgsl", "lgsq"):
         return f"load_{name[1:3]}"
-    for stem in ("wrfsbase", "wrgsbase", "lgdt", "lidt", "sgdt", "sidt", "sldt", "str", "smsw", "ltr"):
+    if name.startswith(("wrfsbase", "wrgsbase")) and operands.strip("%") in REGISTER_NAMES:
+        return f"{WRITE_BASE}{operands}"  # a 32-bit operand is always canonical
+    for stem in ("lgdt", "lidt", "sgdt", "sidt", "sldt", "str", "smsw", "ltr"):
         if name.startswith(stem) and len(name) <= len(stem) + 1:
             return stem
     return None
@@ -201,7 +205,7 @@ def _load_based(core: Core, segment: int) -> bool:
 
 
 def write_base(core: Core) -> bool:
-    """WRFSBASE and WRGSBASE: #GP(0) for a non-canonical base."""
+    """WRFSBASE and WRGSBASE: #GP(0) for a non-canonical base. CPUs stop here for nothing else (`Cpu.stop_unless`)."""
     cpu = core.cpu
     if not cpu.cr4 & Cr4.FSGSBASE:
         return False
@@ -250,8 +254,7 @@ BEFORE: dict[str, Callable[[Core], bool]] = {
     "load_ss": load_ss,
     "load_fs": lambda core: _load_based(core, FS),
     "load_gs": lambda core: _load_based(core, GS),
-    "wrfsbase": write_base,
-    "wrgsbase": write_base,
+    **{f"{WRITE_BASE}%{register}": write_base for register in REGISTER_NAMES},
     "lgdt": load_table,
     "lidt": load_table,
     "ltr": ltr,

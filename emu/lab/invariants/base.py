@@ -77,4 +77,6 @@ class Invariant:
 
 
 def _copied(table: dict[Any, Any]) -> dict[Any, Any]:
+    if not table:
+        return {}
     return {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
