@@ -77,7 +77,9 @@ class CInterface(Invariant):
         self._check_error_code(event, entry)
 
     def _check_registers(self, event: CCalled, entry: Entry) -> None:
-        now, before = _GPRS.unpack(self.view.raw_registers(event.cpu)), _GPRS.unpack(entry.registers)
+        now, before = _GPRS.unpack(self.view.raw_registers(event.cpu)), list(_GPRS.unpack(entry.registers))
+        if entry.vector is None:  # SYSCALL puts them there
+            before[RCX], before[R11] = entry.words[0], entry.words[2]
         arguments = _ARGUMENTS[: len(event.args)]
         left = [
             REGISTER_NAMES[register].upper()

@@ -40,7 +40,10 @@ bad:
     syscall
 """
 GETPID = f"_start:\n{_SET}    movl $SYS_getpid, %eax\n    syscall\nhere:\n{_CHECK}{_EXIT}"
-_INT80 = f"_start:\n{_SET}    movabsq $0x1234567800000014, %rax\n    int $0x80\n{_CHECK}{_EXIT}"
+_INT80 = (
+    f"_start:\n{_SET}    movabsq ${CLEAR_VALUES + 0x101:#x}, %rcx\n    movabsq ${CLEAR_VALUES + 0x102:#x}, %r11\n"
+    f"    movabsq $0x1234567800000014, %rax\n    int $0x80\n{_CHECK}{_EXIT}"
+)
 _THREE = ("rax", "rcx", "r11")
 _SCRATCH = (
     f"_start:\n{_SET}"

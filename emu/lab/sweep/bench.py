@@ -7,7 +7,7 @@ takes an instruction. The bench stops at each of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from emu.arch import FIRST_EXTERNAL_VECTOR, PAGE_SIZE
@@ -60,7 +60,11 @@ class Bench:
         self.view = View(self.system, prepared.user, prepared.options.program.symbols)
         self.judge = Judge(self.view, allowed=allowed_endings(prepared.file.scenario))
         self.plan = Plan(list(injections))
-        self.comparer = Comparer(self.system, self.view, self.judge.chain, [e.vector for e in events if e.interrupt])
+        timer = self.system.kernel.timer_vector
+        self.events = tuple(replace(event, vector=timer) if event.name == "timer" else event for event in events)
+        self.comparer = Comparer(
+            self.system, self.view, self.judge.chain, [e.vector for e in self.events if e.interrupt]
+        )
         self.injected: Delivered | None = None
         """The newest delivery of an event from outside."""
         self.interrupted: set[Boundary] = set()
@@ -73,7 +77,7 @@ class Bench:
         image = prepared.options.image
         self._stops = {
             slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)
-        } | _handlers(prepared, events)  # fmt: skip
+        } | _handlers(prepared, self.events)  # fmt: skip
         self.machine.observers[:] = [self._observe, self.judge, self.plan]
 
     def _observe(self, event: Event) -> None:
@@ -106,14 +110,17 @@ class Bench:
         return Boundary(self.core.clock, self.core.cpu.ip)
 
     def to_boot(self) -> End | None:
-        """From reset to where the kernel goes to user mode for the first time; the end of the run if it comes first."""
+        """From reset to where the kernel goes to user mode for the first time; the end of the run if it comes first.
+
+        A kernel without that C function (linux-2.6) is let run to the first instruction of user mode.
+        """
         booted = self.view.image.symbols.get(BOOTED, -1)
-        self._break_at({booted})
+        self._break_at({booted} if booted >= 0 else set())
         while True:
-            end = self._advance(self.budget, None, {booted})
+            end = self._advance(self.budget, lambda: self.core.cpu.cpl == 3, {booted})
             if end is not None or self.core.cpu.ip == booted:
                 self._set_stops()
-                return end
+                return None if end is not None and end.kind is EndKind.UNTIL else end
 
     def _set_stops(self) -> None:
         self._break_at(self._stops | self.plan.breakpoints(0) if self.plan.waiting else self._stops)

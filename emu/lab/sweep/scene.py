@@ -127,7 +127,7 @@ class Scene:
             end = bench.go(bench.budget, lambda: False)
             if end.kind is EndKind.UNTIL:
                 raise AssertionError("unreachable")
-            self._walker = Walker(bench, self._events, self._places, end, self._window)
+            self._walker = Walker(bench, bench.events, self._places, end, self._window)
         return self._walker
 
     def cases(self, unit: Unit) -> Iterator[Case]:

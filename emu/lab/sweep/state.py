@@ -25,7 +25,9 @@ from emu.lab.sweep.events import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
+from kernel_stubs.abi26 import X8664Pda
 from kernel_stubs.boot import System
+from kernel_stubs.context import percpu_address
 from kernel_stubs.layout import Struct
 
 COUNTERS: dict[type[Struct], tuple[str, ...]] = {
@@ -38,6 +40,7 @@ COUNTERS: dict[type[Struct], tuple[str, ...]] = {
     TaskStruct: ("ret_count", "trap_nr", "error_code", "cr2"),  # the last three: of the last exception, for a signal
     MmStruct: ("minor_faults",),
     IrqDesc: ("count", "unhandled"),
+    X8664Pda: ("nmi_count",),
 }  # fmt: skip
 """Structure -> fields that an event may change for good."""
 
@@ -175,12 +178,15 @@ class Comparer:
 
     def _counters(self) -> Iterable[Interval]:
         kernel, view = self._system.kernel, self._view
-        percpu = kernel.view(PerCpu, view.percpu_base(0))
+        area = percpu_address(kernel, 0)
+        percpu = kernel.view(PerCpu, area)
         task = kernel.view(TaskStruct, percpu.current_task)
         bases: list[tuple[type[Struct], int]] = [
-            (PerCpu, kernel.physical(view.percpu_base(0))), (TaskStruct, kernel.physical(percpu.current_task)),
+            (PerCpu, kernel.physical(area)), (TaskStruct, kernel.physical(percpu.current_task)),
             *((IrqDesc, IRQ_TABLE + vector * IrqDesc.SIZE) for vector in self._vectors),
         ]  # fmt: skip
+        if view.classic:
+            bases.append((X8664Pda, kernel.physical(view.percpu_base(0))))
         if task.mm:
             bases.append((MmStruct, kernel.physical(task.mm)))
         for kind, base in bases:
