@@ -97,6 +97,8 @@ class EntryChain:
         self._parked: dict[int, tuple[Entry, ...]] = {}
         self.last_return = _NOTHING
         """What the newest Returned event did."""
+        self.broken = False
+        """Whether any invariant that shares this chain has been violated since the last load."""
         self._serial = 0
         self._repeat = view.image.symbols.get("repeat_nmi")
         self._seen: Event | None = None
@@ -153,7 +155,7 @@ class EntryChain:
     def load(self, saved: ChainState) -> None:
         """Back to a saved state."""
         self._open, self._parked = dict(saved.open), dict(saved.parked)
-        self.last_return, self._seen = _NOTHING, None
+        self.last_return, self._seen, self.broken = _NOTHING, None, False
 
     # --- events -----------------------------------------------------------------------------------------------------
     def _push(self, event: SystemCall | Delivered, words: FrameWords) -> None:

@@ -17,7 +17,11 @@ class StopPoints:
         self._cpu = cpu
         self.special: dict[int, str] = {}
         """Mnemonics of instructions that need semantics, by address."""
-        self.breakpoints: set[int] = set()
+        self.breakpoints: frozenset[int] = frozenset()
+        """Those that stop now."""
+        self._installed: frozenset[int] = frozenset()
+        self._passing = False
+        self._quiet_sets: dict[tuple[bool, bool], frozenset[int]] = {}
         self._sites: set[int] = set()
         self._unmasking: frozenset[int] = frozenset()
         self._swapping: frozenset[int] = frozenset()
@@ -25,6 +29,7 @@ class StopPoints:
         self._recording = False
         self.quiet = False
         """Whether instructions that may set IF are passed, as no interrupt waits for that."""
+        self._choose_quiet()
 
     def add_special(self, special: dict[int, str]) -> None:
         """Stop before these instructions."""
@@ -37,25 +42,36 @@ class StopPoints:
             if name.startswith(WRITE_BASE)
         }
         self._cpu.stop_at(special)
-        self.set_quiet(True)
+        self.quiet = True
+        self._choose_quiet()
         self._choose_notes()
 
     def add_sites(self, sites: Iterable[int], span: tuple[int, int]) -> None:
         """Stop at these addresses, which lie densely in `span`."""
         self._sites.update(sites)
         self._cpu.stop_at(self._sites, span)
+        self._choose_quiet()
 
     def set_breakpoints(self, addresses: set[int]) -> None:
         """Stop before these instructions too, and before no others that were set so."""
-        fresh = addresses - self.breakpoints
-        stale = {a for a in self.breakpoints - addresses if a not in self.special and a not in self._sites}
-        self.breakpoints = set(addresses)
+        fresh = addresses - self._installed
+        stale = {a for a in self._installed - addresses if a not in self.special and a not in self._sites}
+        self._installed = frozenset(addresses)
+        self._passing = False
+        self.breakpoints = self._installed
         if stale:
             self._cpu.clear_stops(stale)
         if fresh:
             self._cpu.stop_at(fresh)
-        self.set_quiet(self.quiet)
+        self._choose_quiet()
         self._choose_notes()
+
+    def pass_breakpoints(self, passing: bool) -> None:
+        """Do not stop at the breakpoints for now. Costs nothing, where setting them anew drops all translations."""
+        if passing != self._passing:
+            self._passing = passing
+            self.breakpoints = frozenset() if passing else self._installed
+            self.set_quiet(self.quiet)
 
     def set_recording(self, recording: bool) -> None:
         """Somebody wants every event between the instructions where it belongs."""
@@ -68,10 +84,21 @@ class StopPoints:
         SWAPGS is only told to observers, who may want that between single instructions; WRFSBASE and WRGSBASE load a
         canonical base by themselves.
         """
-        self._cpu.note_at(frozenset() if self._recording else self._swapping - self.breakpoints)
-        self._cpu.stop_unless_canonical({a: r for a, r in self._bases.items() if a not in self.breakpoints})
+        self._cpu.note_at(frozenset() if self._recording else self._swapping - self._installed)
+        self._cpu.stop_unless_canonical({a: r for a, r in self._bases.items() if a not in self._installed})
 
     def set_quiet(self, quiet: bool) -> None:
         """Pass instructions that may set IF, or stop at them."""
         self.quiet = quiet
-        self._cpu.quiet(self._unmasking - self.breakpoints if quiet else frozenset())
+        self._cpu.quiet(self._quiet_sets[quiet, self._passing])
+
+    def _choose_quiet(self) -> None:
+        """What is passed, by `quiet` and by whether breakpoints are passed."""
+        only_breakpoints = frozenset(a for a in self._installed if a not in self.special and a not in self._sites)
+        self._quiet_sets = {
+            (False, False): frozenset(),
+            (True, False): self._unmasking - self._installed,
+            (False, True): only_breakpoints,
+            (True, True): self._unmasking | only_breakpoints,
+        }
+        self.set_quiet(self.quiet)

@@ -69,6 +69,7 @@ class Invariant:
         self._note(message, end.ip, self.view.core(cpu).clock, cpu, self.chain.describe(cpu))
 
     def _note(self, message: str, ip: int, clock: int, cpu: int, chain: tuple[str, ...]) -> None:
+        self.chain.broken = True
         if len(self.violations) < MAX_VIOLATIONS:
             where, registers = self.view.where(ip), self.view.registers(cpu)
             self.violations.append(

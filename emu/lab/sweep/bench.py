@@ -30,7 +30,7 @@ MAX_EXTRA = 50_000
 """Instructions that a case may take beyond the baseline: an endless loop after that."""
 _MAX_DELIVERIES = 3_000
 """And entries in all."""
-_FREE_FRAMES = 64
+_FREE_FRAMES = 8
 
 
 class Boundary(NamedTuple):
@@ -126,13 +126,17 @@ class Bench:
         self._break_at(self._stops | self.plan.breakpoints(0) if self.plan.waiting else self._stops)
 
     def _break_at(self, wanted: set[int]) -> None:
-        if wanted != self._breaks_at:
-            self._breaks_at = set(wanted)
+        if wanted is not self._breaks_at and wanted != self._breaks_at:
+            self._breaks_at = wanted
             self.core.set_breakpoints(wanted)
 
     # --- running ----------------------------------------------------------------------------------------------------
     def go(self, limit: int, until: Callable[[], bool]) -> End:
-        """Run until `until` holds (UNTIL), the clock is `limit` (LIMIT), or the run ends."""
+        """Run until `until` holds (UNTIL), the clock is `limit` (LIMIT), or the run ends.
+
+        What it passes on the way are no boundaries, so it stops less often than `step`.
+        """
+        self.core.stops.pass_breakpoints(not self.plan.waiting)
         while True:
             end = self._advance(limit, until, None)
             if end is not None:
@@ -142,6 +146,7 @@ class Bench:
 
     def step(self) -> End | None:
         """To the next boundary; the end of the run if there is none."""
+        self.core.stops.pass_breakpoints(False)
         start = self.here
         while True:
             end = self._advance(start.clock + 1, None, None)
@@ -150,6 +155,7 @@ class Bench:
 
     def run_to(self, target: Boundary) -> None:
         """Along a path that is known to lead there."""
+        self.core.stops.pass_breakpoints(False)
         while self.here != target:
             if self.core.clock < target.clock:
                 end = self._advance(target.clock, None, None)
@@ -212,7 +218,7 @@ class Bench:
     @property
     def violated(self) -> bool:
         """Whether an invariant is broken."""
-        return any(invariant.violations for invariant in self.judge.invariants)
+        return self.judge.chain.broken
 
 
 def _handlers(prepared: Prepared, events: tuple[SweepEvent, ...]) -> set[int]:

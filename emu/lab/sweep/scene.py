@@ -136,9 +136,8 @@ class Scene:
         if self._track is None or self._track.number > unit.first:
             saved, here, arrivals = self._start
             self._track = Track(walker.bench, saved, (), here, dict(arrivals))
-        while self._track.number < unit.first:
-            if not self._track.advance():
-                return
+        if not self._track.skip_to(unit.first):
+            return
         walker.skip = unit.skip
         yield from walker.baseline_cases(self._track, unit.end, self.options.depth)
 

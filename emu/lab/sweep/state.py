@@ -92,10 +92,11 @@ class Comparer:
         self._vectors = tuple(vectors)
         self._known: dict[tuple[tuple[Interval, ...], int, int], tuple[Interval, ...]] = {}
 
-    def capture(self) -> Reference:
-        """The present state."""
+    def capture(self, ram: bytes | None = None) -> Reference:
+        """The present state; `ram` is a copy of all memory in use, if there is one already."""
         memory = self._memory
-        ram = ctypes.string_at(memory.host_address, memory.used)
+        if ram is None:
+            ram = ctypes.string_at(memory.host_address, memory.used)
         return Reference(
             len(self._chain.stack(0)), self._registers(), self._pending(), ram, self._live(),
             len(self._system.kernel.output),

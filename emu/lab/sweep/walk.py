@@ -11,9 +11,11 @@ boundary with the event raised there, the two cases are one, and share its verdi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 from emu.lab.injection import Fire, resolve
 from emu.lab.places import Places
@@ -30,6 +32,21 @@ Recipe = tuple[tuple[Boundary, Fire], ...]
 """Events to raise on the way from a saved state to a boundary."""
 
 
+LOOK_AHEAD = 4
+"""Boundaries that a track knows ahead. Each takes as much memory as the guest uses; more would not fit the cache."""
+
+
+class _Step(NamedTuple):
+    """The way to a boundary from the one before."""
+
+    saved: Saved
+    recipe: Recipe
+    at: Boundary
+    reference: Reference
+    interrupted: bool
+    """Whether an event came in where it begins."""
+
+
 class Track:
     """A run that is walked boundary by boundary, with the next one always known."""
 
@@ -43,7 +60,7 @@ class Track:
         self.enter()
         self.reference = bench.comparer.capture()
         self._count(start.ip)
-        self._next: tuple[Saved, Recipe, Boundary, Reference] | None = None
+        self._ahead: deque[_Step] = deque()
         self._look_ahead()
 
     @property
@@ -54,7 +71,7 @@ class Track:
     @property
     def next(self) -> tuple[Boundary, Reference] | None:
         """The next boundary and the state there; None if the run ends before."""
-        return self._next[2:] if self._next else None
+        return (self._ahead[0].at, self._ahead[0].reference) if self._ahead else None
 
     def enter(self) -> None:
         """Bring the bench to the present boundary."""
@@ -67,29 +84,61 @@ class Track:
 
     def advance(self) -> bool:
         """Go on to the next boundary; False if the run is over."""
-        if self._next is None:
+        if not self._ahead:
             return False
-        if self._interrupted:
-            self._resuming.add(self.at.ip)
-        self.saved, self.recipe, self.at, self.reference = self._next
-        self.number += 1
-        self._count(self.at.ip)
-        self._look_ahead()
+        step = self._ahead.popleft()
+        self._pass(step.interrupted, step.at)
+        self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
+        if not self._ahead:
+            self._look_ahead()
         return True
 
+    def skip_to(self, number: int) -> bool:
+        """Go on to a later boundary, without looking at those in between; False if the run ends before."""
+        while self.number < number and self._ahead:
+            step = self._ahead.popleft()
+            self._pass(step.interrupted, step.at)
+            self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
+        if self.number < number:
+            bench = self.bench
+            self.enter()
+            while self.number < number:
+                start = self.at
+                bench.interrupted.clear()
+                if bench.step() is not None or bench.violated:
+                    return False
+                self._pass(start in bench.interrupted, bench.here)
+                if self.number % LOOK_AHEAD == 0 and bench.binding.at_rest:
+                    self.saved, self.recipe = bench.save(), ()
+            self.reference = bench.comparer.capture()
+        if not self._ahead:
+            self._look_ahead()
+        return True
+
+    def _pass(self, interrupted: bool, at: Boundary) -> None:
+        if interrupted:
+            self._resuming.add(self.at.ip)
+        self.at = at
+        self.number += 1
+        self._count(at.ip)
+
     def _look_ahead(self) -> None:
+        """Learn the next boundaries, several at once: cases leave the bench elsewhere, and coming back costs."""
         bench = self.bench
         self.enter()
-        bench.interrupted.clear()
-        end = bench.step()
-        self._interrupted = self.at in bench.interrupted
-        if end is not None or bench.violated:
-            self._next = None
-        else:
-            reference = bench.comparer.capture()
+        saved, recipe = self.saved, self.recipe
+        while len(self._ahead) < LOOK_AHEAD:
+            start = bench.here
+            bench.interrupted.clear()
+            if bench.step() is not None or bench.violated:
+                return
             # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
-            rest = (bench.save(), ()) if bench.binding.at_rest else (self.saved, self.recipe)
-            self._next = (*rest, bench.here, reference)
+            ram = None
+            if bench.binding.at_rest:
+                saved, recipe = bench.save(), ()
+                ram = saved.machine.ram.data
+            reference = bench.comparer.capture(ram)
+            self._ahead.append(_Step(saved, recipe, bench.here, reference, start in bench.interrupted))
 
     def _count(self, ip: int) -> None:
         """As emu.lab.injection.Plan does: coming back to an interrupted instruction is no new arrival."""
