@@ -168,7 +168,7 @@ def exec_(
     program: str,
     arguments: tuple[str, ...],
 ) -> None:
-    """Run a static 64-bit ELF PROGRAM as the user process.
+    """Run a static ELF PROGRAM, of 64 or 32 bits, as the user process.
 
     Events: --inject nmi@entry_SYSCALL_64+0x3, nmi@instruction=1234, irq,line=1,hit=2@user:main. The exit status is the
     program's own (128+n if signal n ended it), 125 if an invariant was violated, 1 if an injection did not come about.

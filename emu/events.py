@@ -80,7 +80,7 @@ class Delivered(Event):
 
 @record
 class SystemCall(Event):
-    """SYSCALL executed: RIP from LSTAR, RSP untouched."""
+    """SYSCALL or SYSENTER executed. `flags` and `sp` are user mode's; SYSENTER saves neither, nor RIP."""
 
     number: int
     return_ip: int
@@ -89,11 +89,15 @@ class SystemCall(Event):
     target: int
     gs_base: int
     kernel_gs_base: int
+    by: str = "syscall"
+    """Or "sysenter"."""
+    compat: bool = False
+    """From compatibility mode: `number` is one of the i386 calls."""
 
 
 @record
 class Returned(Event):
-    """IRETQ or SYSRETQ retired. `frame_at` is the address of the popped frame (0 for SYSRETQ)."""
+    """IRET, SYSRET or SYSEXIT retired. `frame_at` is the address of the popped frame (0 for all but IRET)."""
 
     by: str
     frame: Frame

@@ -181,8 +181,9 @@ def _symbols(elf: ELFFile, bias: int) -> dict[str, int]:
     return found
 
 
-def program_from_image(image: Image, name: str) -> UserProgram:
-    """An assembled program; what follows the last byte of a page is zero."""
+def program_from_image(image: Image, name: str, *, ia32: bool = False) -> UserProgram:
+    """An assembled program; what follows the last byte of a page is zero. `ia32`: it is 32-bit code."""
+    top = TASK_SIZE32 if ia32 else TASK_SIZE_MAX
     data = bytearray()
     segments = []
     for segment in image.segments:
@@ -195,10 +196,11 @@ def program_from_image(image: Image, name: str) -> UserProgram:
         if "x" in segment.flags:
             rights |= VmFlags.EXEC
         size = len(segment.data)
-        if segment.address < MMAP_MIN_ADDR or segment.end > TASK_SIZE_MAX:
+        if segment.address < MMAP_MIN_ADDR or segment.end > top:
             raise ProgramError(f"{name}: section {segment.name} at {segment.address:#x} is not in user memory")
         segments.append(ProgramSegment(segment.address, len(data), size, size, int(rights)))
         data += segment.data
     if not segments:
         raise ProgramError(f"{name}: nothing to load")
-    return UserProgram(name, bytes(data), tuple(segments), image.entry, symbols=MappingProxyType(dict(image.symbols)))
+    symbols = MappingProxyType(dict(image.symbols))
+    return UserProgram(name, bytes(data), tuple(segments), image.entry, symbols=symbols, ia32=ia32)

@@ -20,6 +20,8 @@ STACK_TOP = TASK_SIZE_MAX
 MMAP_BASE = STACK_TOP - (128 << 20)
 """Mappings grow down from here: the gap that Linux keeps for the stack at the least."""
 MMAP_BASE32 = TASK_SIZE32 - (128 << 20)
+KERNEL_VSYSCALL = page_align(MMAP_BASE32) - PAGE_SIZE + VSYSCALL
+"""__kernel_vsyscall of a 32-bit program: its vDSO is what is mapped first. Programs learn it from AT_SYSINFO."""
 STACK_EXPAND = 128 << 10
 """How much of the stack area there is below the first stack pointer."""
 PROGRAM_FILE = 0

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.arch import Selector, Vector
+from emu.arch import INT80_VECTOR, Rflags, Selector, Vector
 from emu.events import CCalled, Delivered, Event, EventType, Returned, SystemCall
 from emu.record import record
 from kernel_stubs.syscalls.names import syscall_name
+from kernel_stubs.syscalls.names32 import ia32_syscall_name
 
 if TYPE_CHECKING:
     from emu.lab.view import View
@@ -52,7 +53,7 @@ class Entry:
 
     @property
     def vector(self) -> int | None:
-        """Its vector; None for SYSCALL."""
+        """Its vector; None for SYSCALL and SYSENTER."""
         return self.event.vector if isinstance(self.event, Delivered) else None
 
 
@@ -84,7 +85,8 @@ class ChainState:
 MAX_DEPTH = 64
 """Entries kept: no sound kernel nests so deep, and a broken one may fault for ever."""
 
-_USER_CS, _USER_DS = int(Selector.USER_CS), int(Selector.USER_DS)
+_USER_CS, _USER_DS, _USER32_CS = int(Selector.USER_CS), int(Selector.USER_DS), int(Selector.USER32_CS)
+_LOST_BY_SYSENTER = int(Rflags.IF | Rflags.VM | Rflags.RF)
 _NOTHING = Return(Closing.UNKNOWN, None)
 
 
@@ -136,8 +138,11 @@ class EntryChain:
         """One entry: `NMI at entry_SYSCALL_64+0x3 (entry_64.S:41)`."""
         event, place = entry.event, self._view.where(entry.ip)
         if isinstance(event, SystemCall):
-            return f"SYSCALL {event.number} ({syscall_name(event.number)}) from user {self._view.where(event.ip)}"
+            return f"{call_words(event)} from user {self._view.where(event.ip)}"
         name = vector_name(event.vector, event.type)
+        if event.vector == INT80_VECTOR and event.type is EventType.SWINT:
+            number = int.from_bytes(entry.registers[:4], "little")
+            name += f", {number} ({ia32_syscall_name(number)})"
         if event.vector == Vector.PF and event.error_code is not None:
             name += f" (error {event.error_code:#x}, CR2 {event.cr2:#x})"
         elif event.error_code:
@@ -166,7 +171,11 @@ class EntryChain:
         self._open[cpu] = (entry,) if from_user else (*self._open.get(cpu, ())[-MAX_DEPTH:], entry)
 
     def _system_call(self, event: SystemCall) -> None:
-        self._push(event, (event.return_ip, _USER_CS, event.flags, event.sp, _USER_DS))
+        if event.by == "sysenter":  # the CPU saves nothing: the entry leaves RIP and RSP to C
+            words = (0, _USER32_CS, event.flags & ~_LOST_BY_SYSENTER, 0, _USER_DS)
+        else:
+            words = (event.return_ip, _USER32_CS if event.compat else _USER_CS, event.flags, event.sp, _USER_DS)
+        self._push(event, words)
 
     def _delivered(self, event: Delivered) -> None:
         frame = event.frame
@@ -212,6 +221,15 @@ _TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})
 _EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
 _EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"
 _EXCEPTIONS[Vector.SPURIOUS.value] = "vector 15"
+
+
+def call_words(event: SystemCall) -> str:
+    """`SYSCALL 39 (getpid)`; i386 calls as `SYSENTER 20 (getpid, 32-bit)`."""
+    number = event.number
+    if event.by == "sysenter" or event.compat:
+        number &= 0xFFFF_FFFF
+        return f"{event.by.upper()} {number} ({ia32_syscall_name(number)}, 32-bit)"
+    return f"{event.by.upper()} {number} ({syscall_name(number)})"
 
 
 def vector_name(vector: int, kind: EventType) -> str:

@@ -8,6 +8,7 @@ from shlex import join
 
 from asm import AssemblyError, Image, assemble_untrusted
 from emu.errors import ImageError, ProgramError, ScenarioError, UnknownSymbolError
+from emu.lab.both_modes import check_both_modes
 from emu.lab.injection import Injection, resolve
 from emu.lab.judge import unmet
 from emu.lab.places import Places
@@ -18,13 +19,18 @@ from emu.machine.schedule import Interleaving
 from kernel_stubs.abi26 import LINUX_26, is_linux26
 from kernel_stubs.binding import DEFAULT_KERNEL, registered
 from kernel_stubs.boot import BootOptions
-from kernel_stubs.exec import check_arguments, program_from_image
+from kernel_stubs.exec import KERNEL_VSYSCALL, check_arguments, program_from_image
 from kernel_stubs.kernel_image import Overrides, build_image
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
+from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 
 USER_BASE = 0x400000
 SYSCALL_CONSTANTS = {f"SYS_{name}": number for number, name in SYSCALL_NAMES.items()}
 """What a program in a scenario may call a system call."""
+IA32_CONSTANTS = {f"SYS_{name}": number for number, name in IA32_SYSCALL_NAMES.items()} | {
+    "__kernel_vsyscall": KERNEL_VSYSCALL
+}
+"""The same for 32-bit programs, and where their vDSO enters the kernel."""
 
 _ALLOWED = {
     "crashed": frozenset({"oops", "double-fault"}),
@@ -97,8 +103,13 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
         except ImageError as error:
             raise ScenarioError(f"{file.where('kernel')}: {error}") from None
     user = _assemble(file)
+    ia32 = scenario.user.bits == 32
+    if ia32:
+        check_both_modes(user, file.where("user", "bits"))
+        if is_linux26(image):
+            raise ScenarioError(f"{file.where('user', 'bits')}: linux-2.6 runs 64-bit programs only")
     try:
-        program = program_from_image(user, "user")
+        program = program_from_image(user, "user", ia32=ia32)
     except ProgramError as error:
         raise ScenarioError(f"{file.where('user', 'asm')}: {error}") from None
     argv = tuple(text.encode() for text in scenario.user.argv)
@@ -137,7 +148,7 @@ def _assemble(file: ScenarioFile) -> Image:
             name=file.name,
             base=USER_BASE,
             first_line=file.lines.text(path),
-            constants=SYSCALL_CONSTANTS,
+            constants=SYSCALL_CONSTANTS if file.scenario.user.bits == 64 else IA32_CONSTANTS,
         )
     except AssemblyError as error:
         raise ScenarioError(str(error)) from None

@@ -97,6 +97,8 @@ class User(Model):
     """`[user]`: the program that runs at CPL 3."""
 
     asm: str
+    bits: Literal[32, 64] = 64
+    """32: it runs in compatibility mode, and makes i386 system calls."""
     argv: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=64)] = ("user",)
     stdin: str = ""
 

@@ -175,6 +175,8 @@ def sysexit(core: Core, *, long: bool) -> bool:
         raise CpuFault(Vector.GP, 0, f"SYSEXIT: non-canonical RDX {ip:#x} or RCX {sp:#x}")
     offset = 32 if long else 16
     frame = Frame(ip, (selector + offset) & 0xFFFF | 3, cpu.flags, sp, (selector + offset + 8) & 0xFFFF | 3)
+    name = "sysexitq" if long else "sysexitl"
+    core.emit(Returned(core.clock, core.index, cpu.ip, name, frame, 0, cpu.gs_base, cpu.kernel_gs_base, cpu.cr3))
     core.skip(0)
     _to_user(core, frame, long=long)
     return True

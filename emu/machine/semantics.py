@@ -127,7 +127,7 @@ def syscall(core: Core, stop: Stop) -> None:
     core.emit(
         SystemCall(
             core.clock, core.index, stop.ip - 2, cpu.register(RAX), stop.ip, flags, cpu.sp, target,
-            cpu.gs_base, cpu.kernel_gs_base,
+            cpu.gs_base, cpu.kernel_gs_base, compat=not long_mode,
         )
     )  # fmt: skip
     cpu.set_register(RCX, stop.ip)
@@ -139,7 +139,7 @@ def syscall(core: Core, stop: Stop) -> None:
     cpu.ip = target
 
 
-def sysenter(core: Core, _stop: Stop) -> None:
+def sysenter(core: Core, stop: Stop) -> None:
     """SYSENTER (SDM volume 2): #GP(0) while SYSENTER_CS is null; AMD has it in legacy mode only (#UD)."""
     cpu, state = core.cpu, core.cpu.state
     if core.profile.vendor == "amd":
@@ -148,6 +148,12 @@ def sysenter(core: Core, _stop: Stop) -> None:
     if not state.sysenter_cs & 0xFFFC:
         core.take_back()
         raise CpuFault(Vector.GP, 0, "SYSENTER with a null IA32_SYSENTER_CS")
+    core.emit(
+        SystemCall(
+            core.clock, core.index, stop.ip - 2, cpu.register(RAX), stop.ip, cpu.flags, cpu.sp, state.sysenter_eip,
+            cpu.gs_base, cpu.kernel_gs_base, "sysenter", compat=not cpu.long_mode_code,
+        )
+    )  # fmt: skip
     cpu.flags = cpu.flags & ~int(Rflags.VM | Rflags.IF | Rflags.RF)
     cpu.load_code_segment(state.sysenter_cs & 0xFFFC, KERNEL_CODE_FLAGS, 0)
     cpu.load_stack_segment((state.sysenter_cs & 0xFFFC) + 8, KERNEL_DATA_FLAGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from emu.arch import INT80_VECTOR
-from emu.events import CCalled, Delivered, EventType
+from emu.events import CCalled, Delivered, EventType, SystemCall
 from emu.lab.chain import Entry, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
@@ -78,7 +78,7 @@ class CInterface(Invariant):
 
     def _check_registers(self, event: CCalled, entry: Entry) -> None:
         now, before = _GPRS.unpack(self.view.raw_registers(event.cpu)), list(_GPRS.unpack(entry.registers))
-        if entry.vector is None:  # SYSCALL puts them there
+        if isinstance(entry.event, SystemCall) and entry.event.by == "syscall":  # SYSCALL puts them there
             before[RCX], before[R11] = entry.words[0], entry.words[2]
         arguments = _ARGUMENTS[: len(event.args)]
         left = [
@@ -117,7 +117,9 @@ class CInterface(Invariant):
         if _is_int80(entry):
             wanted, right = f"EAX, {number & _EAX:#x}", found == number & _EAX
         elif entry.vector is None:
-            wanted, right = f"RAX, {number:#x}", found in (number, number & _EAX)
+            compat = isinstance(entry.event, SystemCall) and (entry.event.compat or entry.event.by == "sysenter")
+            wanted = f"EAX, {number & _EAX:#x}" if compat else f"RAX, {number:#x}"
+            right = found == number & _EAX if compat else found in (number, number & _EAX)
         else:
             wanted, right = "negative, for this is no system call", bool(found >> 63)
         if not right:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from operator import itemgetter
 
-from emu.arch import INT80_VECTOR, Rflags
-from emu.events import CCalled, CReturned, Frame, Returned
+from emu.arch import ARITHMETIC_FLAGS, INT80_VECTOR, Rflags
+from emu.events import CCalled, CReturned, Frame, Returned, SystemCall
 from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import MOVES_PT_REGS, View
@@ -14,7 +14,7 @@ from emu.lab.view import MOVES_PT_REGS, View
 Words = tuple[int, ...]
 """A pt_regs: r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss."""
 
-_R11, _ORIG_AX, _IP, _SS = 6, 15, 16, 20
+_R11, _ORIG_AX, _IP, _FLAGS, _SS = 6, 15, 16, 18, 20
 _FRAME_NAMES = ("ip", "cs", "flags", "sp", "ss")
 _WORD_NAMES = (
     "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax",
@@ -29,7 +29,13 @@ _KEPT_BY_SYSCALL = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name n
 """All but what SYSCALL and its entry change by contract: -ENOSYS, the return RIP, RFLAGS."""
 _SET_BY_ASSEMBLY = tuple(_WORD_NAMES.index(name) for name in ("ax", "cx", "r11"))
 _KEPT_BY_INT80 = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax")))
-"""INT 0x80 is a system call too: its entry leaves -ENOSYS in RAX."""
+"""INT 0x80 and SYSENTER are system calls too: their entries leave -ENOSYS in RAX, and lose nothing else."""
+_KEPT_BY_RETURN = {
+    "sysretl": itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "cx", "r11"))),
+    "sysexitl": itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "cx", "dx"))),
+}
+"""These take RIP, RFLAGS and RSP from registers that user mode gives up. C lets SYSRETQ be used only where RCX and R11
+are what they should be."""
 _SYSRET_FLAGS = 0x3C7FD7
 _NOT_RF = ~int(Rflags.RF)
 _GPRS = struct.Struct("<16Q")
@@ -75,7 +81,8 @@ class Frames(Invariant):
         raw = self._completed(event.name, raw, entry, left)
         if left is not None:
             wrong = "" if raw == left else _differences(_PT_REGS.unpack(raw), _PT_REGS.unpack(left))
-        elif entry is not None:
+        elif entry is not None and not (self.view.classic and _by_sysenter(entry)):
+            # linux-2.6 fills in itself what SYSENTER loses.
             wrong = _against_entry(_PT_REGS.unpack(raw), entry)
         else:
             return
@@ -148,6 +155,7 @@ class Frames(Invariant):
             words = _PT_REGS.unpack(left)
             wrong = _frame_differences(event.frame, words[_IP : _SS + 1], event.by)
             kept = _KEPT_BY_SYSCALL if self.view.classic and entry is not None and _by_assembly(entry) else _KEPT
+            kept = _KEPT_BY_RETURN.get(event.by, kept)
             wrong += _row_differences(registers, _TO_ROW(words), kept)
         elif entry is not None:
             wrong = _frame_differences(event.frame, entry.words, event.by)
@@ -167,6 +175,10 @@ def _by_assembly(entry: Entry) -> bool:
     return entry.vector is None or entry.vector == INT80_VECTOR
 
 
+def _by_sysenter(entry: Entry) -> bool:
+    return isinstance(entry.event, SystemCall) and entry.event.by == "sysenter"
+
+
 def _show(name: str, value: int, expected: int) -> str:
     return f"{name} is {value:#x}, was {expected:#x}"
 
@@ -181,7 +193,7 @@ def _row_differences(row: Words, expected: Words, kept: itemgetter[tuple[int, ..
 
 def _frame_differences(frame: Frame, expected: Words, by: str) -> list[str]:
     words = (frame.ip, frame.cs, frame.flags, frame.sp, frame.ss)
-    if by == "sysretq":  # SYSRETQ sets reserved flags as hardware wants them
+    if by.startswith("sysret"):  # it sets reserved flags as hardware wants them
         expected = (*expected[:2], expected[2] & _SYSRET_FLAGS | 2, *expected[3:])
     if words == expected:
         return []
@@ -202,10 +214,15 @@ def _against_entry(words: Words, entry: Entry) -> str:
     frame, kept = entry.words, _KEPT
     if entry.vector is None:
         ip, cs, flags, sp, ss = frame
-        frame, kept = (ip, cs, flags & _NOT_RF, sp, ss), _KEPT_BY_SYSCALL
+        frame, kept = (ip, cs, flags & _NOT_RF, sp, ss), _KEPT_BY_INT80 if _by_sysenter(entry) else _KEPT_BY_SYSCALL
     elif entry.vector == INT80_VECTOR and entry.from_user:
         kept = _KEPT_BY_INT80
     found = _row_differences(_TO_ROW(words), _GPRS.unpack(entry.registers), kept)
+    if _by_sysenter(
+        entry
+    ):  # the entry switches page tables before it can save the flags, which costs the arithmetic ones
+        words = (*words[:_FLAGS], words[_FLAGS] & ~ARITHMETIC_FLAGS, *words[_FLAGS + 1 :])
+        frame = (*frame[:2], frame[2] & ~ARITHMETIC_FLAGS, *frame[3:])
     if words[_IP:] != frame:
         both = zip(_FRAME_NAMES, words[_IP:], frame, strict=True)
         found += [_show(name, word, old) for name, word, old in both if word != old]

@@ -30,12 +30,13 @@ from emu.events import (
     Shutdown,
     SystemCall,
 )
-from emu.lab.chain import vector_name
+from emu.lab.chain import call_words, vector_name
 from emu.lab.view import View
 from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.recorder import Recorder
 from kernel_stubs.syscalls.names import syscall_name
+from kernel_stubs.syscalls.names32 import ia32_syscall_name
 
 Label = tuple[int, int, str, str]
 """CPU, CPL, GS owner, stack."""
@@ -157,14 +158,13 @@ class Trace(ABC):
         )  # fmt: skip
 
     def system_call(self, event: SystemCall) -> str:
-        """SYSCALL."""
-        name = syscall_name(event.number)
-        text = (
-            f"SYSCALL {event.number} ({name}) -> {self.view.symbol(event.target)}, "
-            f"RCX {event.return_ip:#x} R11 {event.flags:#x} RSP {event.sp:#x}"
-        )
+        """SYSCALL and SYSENTER."""
+        ia32 = event.compat or event.by == "sysenter"
+        name = ia32_syscall_name(event.number & 0xFFFF_FFFF) if ia32 else syscall_name(event.number)
+        kept = f"RCX {event.return_ip:#x} R11 {event.flags:#x} " if event.by == "syscall" else ""
+        text = f"{call_words(event)} -> {self.view.symbol(event.target)}, {kept}RSP {event.sp:#x}"
         return self.mark(
-            event, "syscall", text, number=event.number, name=name, return_ip=_hex(event.return_ip),
+            event, event.by, text, number=event.number, name=name, compat=event.compat, return_ip=_hex(event.return_ip),
             flags=_hex(event.flags), sp=_hex(event.sp), target=self.view.symbol(event.target),
         )  # fmt: skip
 

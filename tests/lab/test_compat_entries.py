@@ -1,0 +1,77 @@
+"""System calls of 32-bit programs: every invariant judges them, and each break of their entries is noticed."""
+
+import pytest
+
+from emu.errors import ScenarioError
+from emu.lab.run import run_scenario
+from emu.lab.scenario import parse_scenario
+from emu.lab.shipped import find_scenario
+from emu.machine.profile import Profile
+from kernel_stubs.kernel_image import build_image, source_files
+
+FILE = "entry_64_compat.S"
+INT80 = """
+title = "t"
+[user]
+asm = '''
+_start:
+    movabsq $0x1234567800000014, %rax
+    int     $0x80
+    movl    $SYS_exit_group, %eax
+    xorl    %edi, %edi
+    syscall
+'''
+"""
+
+
+def first_violation(source, profile, entry, old, new):
+    text = source_files("linux-6")[FILE]
+    start = text.index(f"\n{entry}:")
+    assert old in text[start:], f"{entry}: no {old!r}"
+    image = build_image("linux-6", Profile(profile), ((FILE, text[:start] + text[start:].replace(old, new, 1)),))
+    (report,) = run_scenario(source, image)
+    return report.facts.violations[0].invariant if report.facts.violations else report.facts.end
+
+
+@pytest.mark.parametrize(
+    ("scenario", "entry", "old", "new", "noticed"),
+    [
+        ("ia32-sysenter", "entry_SYSENTER_compat", "    swapgs\n", "    nop\n", "GS nesting"),
+        ("ia32-sysenter", "entry_SYSENTER_compat", "    pushq   $__USER32_CS\n", "    pushq   $__USER_CS\n", "frames"),
+        ("ia32-sysenter", "entry_SYSENTER_compat", "    pushq   $0\n", "    pushq   $8\n", "frames"),
+        ("ia32-sysenter", "entry_SYSENTER_compat", "ax=$-ENOSYS", "ax=$-ENOSYS, cx=%rbp", "frames"),
+        ("ia32-syscall-amd", "entry_SYSCALL_compat", "    swapgs\n", "    nop\n", "GS nesting"),
+        ("ia32-syscall-amd", "entry_SYSCALL_compat", "    pushq   %rcx\n", "    pushq   %rdx\n", "frames"),
+        ("ia32-syscall-amd", "entry_SYSCALL_compat", "    pushq   %r11\n", "    pushfq\n", "frames"),
+        ("ia32-syscall-amd", "sysret32_from_system_call", "PT_REGS_FLAGS-", "PT_REGS_SP-", "frames"),
+        ("ia32-syscall-amd", "sysret32_from_system_call", "    swapgs\n", "    nop\n", "GS nesting"),
+    ],
+)
+def test_a_break_is_noticed(scenario, entry, old, new, noticed):
+    profile = "amd" if scenario.endswith("amd") else "intel"
+    assert first_violation(find_scenario(scenario), profile, entry, old, new) == noticed
+
+
+def test_an_eax_that_is_not_zero_extended_is_noticed():
+    source = parse_scenario(INT80, "t.toml")
+    assert first_violation(source, "intel", "entry_INT80_compat", "    movl    %eax, %eax\n", "") == "C interface"
+
+
+def test_the_path_names_i386_calls():
+    (report,) = run_scenario(find_scenario("ia32-sysenter"))
+    path = "\n".join(report.facts.path)
+    assert "--SYSENTER 20 (getpid, 32-bit)--> entry_SYSENTER_compat -> do_SYSENTER_32 -> SYSRETL --> user" in path
+    assert "INT 0x80, 1 (exit)" in path
+
+
+@pytest.mark.parametrize("line", ["movq %rax, %rbx", "leaq here(%rip), %rax", "movl $1, (%r8)", "syscall\n incq %rcx"])
+def test_an_instruction_that_32_bit_code_lacks_is_named_with_its_line(line):
+    source = parse_scenario(f'title = "t"\n[user]\nbits = 32\nasm = """\n_start: nop\nhere: {line}\n"""\n', "t.toml")
+    with pytest.raises(ScenarioError, match=r"t\.toml:[67]: .* is no 32-bit instruction \(t\.toml:3 "):
+        list(run_scenario(source))
+
+
+def test_linux_26_says_that_it_runs_64_bit_programs_only():
+    source = parse_scenario('title = "t"\nkernel = "linux-2.6"\n[user]\nbits = 32\nasm = "nop"\n', "t.toml")
+    with pytest.raises(ScenarioError, match="64-bit programs only"):
+        list(run_scenario(source))
