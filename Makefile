@@ -1,6 +1,7 @@
 # make run      install into .venv and run the tour
 # make test     the tests
 # make lint     ruff and mypy --strict
+# make check    the regression: all scenarios and their sweeps
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
 # make bench    speed, beside the engine's own limit; writes build/bench.json
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint image conformance bench clean
+.PHONY: run test lint check image conformance bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -22,6 +23,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: $(STAMP)
+	@$(BIN)/entry64 check
 
 image: $(STAMP)
 	@mkdir -p build

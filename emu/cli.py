@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import click
 
+from emu.cli_options import own_sources, read_sources
+from emu.cli_sweep import add_commands
 from emu.errors import Entry64Error
 
 TOUR = ("syscall-getpid", "timer-interrupt", "demand-paging", "nmi-in-syscall-gap")
@@ -41,18 +43,6 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # little of what we make is cyclic; the default costs a tenth of a short run
 
 
-_own_sources = click.option(
-    "--sources", metavar="FOLDER", help="Assemble the kernel image from this folder's sources, which hold an image.S."
-)
-
-
-def _read_sources(folder: str | None) -> Any:
-    """(name, text) of each source, or None; typed where it is used, to keep the import lazy."""
-    from kernel_stubs.kernel_image import read_sources
-
-    return None if folder is None else read_sources(Path(folder))
-
-
 # --- run --------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
@@ -62,7 +52,7 @@ def _read_sources(folder: str | None) -> Any:
 @click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
 @click.option("--trace-boot", is_flag=True, help="Trace the kernel's boot code too, not only what follows it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@_own_sources
+@own_sources
 def run(
     scenarios: tuple[str, ...],
     case: str | None,
@@ -83,7 +73,7 @@ def run(
 
     if as_json and trace_to == "-":
         raise click.UsageError("--json and --trace - would mix on stdout; give --trace a file")
-    own, options = _read_sources(sources), ("--sources", sources) if sources else ()
+    own, options = read_sources(sources), ("--sources", sources) if sources else ()
     prepared = [
         (os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name), own_sources=own))
         for name in scenarios
@@ -154,7 +144,7 @@ def tour() -> None:
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Of the program's random numbers.")
 @click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
-@_own_sources
+@own_sources
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def exec_(
@@ -175,7 +165,7 @@ def exec_(
     """
     from emu.lab.program import run_program
 
-    own = _read_sources(sources)
+    own = read_sources(sources)
     sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own))
 
 
@@ -227,94 +217,6 @@ def _input(name: str | None) -> bytes:
         raise Entry64Error(f"{name}: cannot be read: {getattr(error, 'strerror', error)}") from None
 
 
-# --- sweep ------------------------------------------------------------------------------------------------------------
-@main.command()
-@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
-@click.option("--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf, or all.")
-@click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
-@click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
-@click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
-@click.option("--findings", metavar="FOLDER", help="Write a scenario file for each finding into this folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@_own_sources
-def sweep(
-    scenarios: tuple[str, ...],
-    events: str,
-    depth: int,
-    window: str,
-    jobs: int | None,
-    db: str | None,
-    findings: str | None,
-    as_json: bool,
-    sources: str | None,
-) -> None:
-    """Raise every event at every instruction boundary of scenarios, and judge what comes of it."""
-    from emu.lab.shipped import find_scenario
-    from emu.lab.sweep import command
-    from emu.lab.sweep.events import events_named
-    from emu.lab.sweep.scene import Options
-    from emu.lab.sweep.store import Store
-
-    names = tuple(event.name for event in events_named(events))
-    options = Options(names, depth, window, _read_sources(sources))
-    files = [find_scenario(name) for name in scenarios]
-    store = Store(None if db is None else Path(db))
-    try:
-        with command.shown_progress(not as_json) as progress:
-            results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress)
-    except KeyboardInterrupt:
-        click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
-        sys.exit(130)
-    finally:
-        store.close()
-    written = command.write_findings(results, Path(findings)) if findings else []
-    if as_json:
-        click.echo(command.as_json(results))
-    else:
-        for result in results:
-            click.echo("\n".join(command.text_lines(result)))
-        for path in written:
-            click.echo(f"reproduce: entry64 run {f'--sources {sources} ' if sources else ''}{path}")
-    sys.exit(0 if all(result.clean for result in results) else 1)
-
-
-# --- mutate -----------------------------------------------------------------------------------------------------------
-@main.command()
-@click.argument("kernel", default="linux-6")
-@click.option("--scenarios", multiple=True, metavar="SCENARIO", help="Further scenarios for the regression.")
-@click.option("--operator", "operators", multiple=True, metavar="PATTERN", help="These operators only, such as nop.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@_own_sources
-def mutate(
-    kernel: str,
-    scenarios: tuple[str, ...],
-    operators: tuple[str, ...],
-    jobs: int | None,
-    as_json: bool,
-    sources: str | None,
-) -> None:
-    """Break the entry code of KERNEL in every way that is known, and see that the regression notices each."""
-    import time
-
-    from emu.lab.mutate import command, run
-    from emu.lab.shipped import find_scenario
-
-    own = tuple(find_scenario(name) for name in scenarios)
-    last = time.monotonic()
-
-    def progress(done: int, total: int, survived: int) -> None:
-        nonlocal last
-        if not as_json and (done == total or time.monotonic() - last > 10):
-            last = time.monotonic()
-            click.echo(f"{done}/{total} mutants, {survived} survived", err=True)
-
-    fates = run.run(kernel, _read_sources(sources), own, jobs or os.cpu_count() or 1, operators, progress)
-    click.echo(command.as_json(fates) if as_json else "\n".join(command.text_lines(fates)))
-    sys.exit(0 if command.good_enough(fates) else 1)
-
-
 # --- image ------------------------------------------------------------------------------------------------------------
 @main.command()
 @click.argument("kernel")
@@ -323,7 +225,7 @@ def mutate(
 @click.option("--elf", "elf_file", metavar="FILE", help="Write the image as an ELF file for objdump, nm and gdb.")
 @click.option("--smap/--no-smap", default=True, help="CPU feature that the image is assembled for.")
 @click.option("--fsgsbase/--no-fsgsbase", default=True, help="CPU feature that the image is assembled for.")
-@_own_sources
+@own_sources
 def image(
     kernel: str,
     symbols: bool,
@@ -340,7 +242,7 @@ def image(
 
     if symbols + listing + (elf_file is not None) > 1:
         raise click.UsageError("give one of --symbols, --listing and --elf")
-    built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase), own_sources=_read_sources(sources))
+    built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase), own_sources=read_sources(sources))
     if elf_file is not None:
         try:
             Path(elf_file).write_bytes(built.to_elf())
@@ -350,6 +252,8 @@ def image(
     lines = listings.symbols if symbols else listings.listing if listing else listings.overview
     click.echo("\n".join(lines(built)))
 
+
+add_commands(main)
 
 if __name__ == "__main__":
     main()

@@ -223,6 +223,26 @@ class Schedule(Model):
     """Draws the length of each turn and the order of the CPUs; without it both stay as they are."""
 
 
+class Known(Model):
+    """`[[sweep.known]]`: a hole that the image really has; the sweep must find just that."""
+
+    invariant: Annotated[str, Field(min_length=1)]
+    at: Annotated[str, Field(min_length=1)]
+    """Symbol of the instruction, with or without an offset."""
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class Sweep(Model):
+    """`[sweep]`: what `entry64 check` sweeps the scenario with."""
+
+    events: Annotated[
+        tuple[Literal["nmi", "irq", "timer", "resched", "mce", "db", "pf"], ...], Field(strict=False, min_length=1)
+    ]
+    depth: Annotated[int, Field(ge=1, le=3)] = 1
+    window: str = ""
+    known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
+
+
 class Scenario(Model):
     """A whole scenario file."""
 
@@ -240,6 +260,7 @@ class Scenario(Model):
     options: Options = Options()
     inject: Annotated[tuple[Inject, ...], Field(strict=False, max_length=64)] = ()
     expect: Expect = Expect()
+    sweep: Sweep | None = None
 
     @model_validator(mode="after")
     def _one_each(self) -> Scenario:

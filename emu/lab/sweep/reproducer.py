@@ -16,6 +16,7 @@ _ORDER = ("title", "shows", "kernel", "cpus", "seed", "budget")
 def reproducer(text: str, facts: Facts, case: Case, image: Image, user: Image) -> str:
     """The scenario `text` with a case's events, which is to end as its baseline does (`facts`)."""
     data = tomllib.loads(text)
+    data.pop("sweep", None)
     own = [spec for spec in data.get("inject", []) if "each" not in spec]
     shots = [_table(shot, image, user) for shot in case.shots]
     first = case.violation

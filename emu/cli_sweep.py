@@ -1,0 +1,162 @@
+"""The commands that run many cases: sweep, mutate, check."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from emu.cli_options import own_sources, read_sources
+from emu.errors import Entry64Error
+
+
+def add_commands(group: click.Group) -> None:
+    """Make them commands of `entry64`."""
+    for command in (sweep, mutate, check):
+        group.add_command(command)
+
+
+# --- sweep ------------------------------------------------------------------------------------------------------------
+@click.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
+@click.option("--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf, or all.")
+@click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
+@click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
+@click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
+@click.option("--findings", metavar="FOLDER", help="Write a scenario file for each finding into this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@own_sources
+def sweep(
+    scenarios: tuple[str, ...],
+    events: str,
+    depth: int,
+    window: str,
+    jobs: int | None,
+    db: str | None,
+    findings: str | None,
+    as_json: bool,
+    sources: str | None,
+) -> None:
+    """Raise every event at every instruction boundary of scenarios, and judge what comes of it."""
+    from emu.lab.shipped import find_scenario
+    from emu.lab.sweep import command
+    from emu.lab.sweep.events import events_named
+    from emu.lab.sweep.scene import Options
+    from emu.lab.sweep.store import Store
+
+    names = tuple(event.name for event in events_named(events))
+    options = Options(names, depth, window, read_sources(sources))
+    files = [find_scenario(name) for name in scenarios]
+    store = Store(None if db is None else Path(db))
+    try:
+        with command.shown_progress(not as_json) as progress:
+            results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress)
+    except KeyboardInterrupt:
+        click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
+        sys.exit(130)
+    finally:
+        store.close()
+    written = command.write_findings(results, Path(findings)) if findings else []
+    if as_json:
+        click.echo(command.as_json(results))
+    else:
+        for result in results:
+            click.echo("\n".join(command.text_lines(result)))
+        for path in written:
+            click.echo(f"reproduce: entry64 run {f'--sources {sources} ' if sources else ''}{path}")
+    sys.exit(0 if all(result.clean for result in results) else 1)
+
+
+# --- mutate -----------------------------------------------------------------------------------------------------------
+@click.command()
+@click.argument("kernel", default="linux-6")
+@click.option("--scenarios", multiple=True, metavar="SCENARIO", help="Further scenarios for the regression.")
+@click.option("--operator", "operators", multiple=True, metavar="PATTERN", help="These operators only, such as nop.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@own_sources
+def mutate(
+    kernel: str,
+    scenarios: tuple[str, ...],
+    operators: tuple[str, ...],
+    jobs: int | None,
+    as_json: bool,
+    sources: str | None,
+) -> None:
+    """Break the entry code of KERNEL in every way that is known, and see that the regression notices each."""
+    import time
+
+    from emu.lab.mutate import command, run
+    from emu.lab.shipped import find_scenario
+
+    own = tuple(find_scenario(name) for name in scenarios)
+    last = time.monotonic()
+
+    def progress(done: int, total: int, survived: int) -> None:
+        nonlocal last
+        if not as_json and (done == total or time.monotonic() - last > 10):
+            last = time.monotonic()
+            click.echo(f"{done}/{total} mutants, {survived} survived", err=True)
+
+    fates = run.run(kernel, read_sources(sources), own, jobs or os.cpu_count() or 1, operators, progress)
+    click.echo(command.as_json(fates) if as_json else "\n".join(command.text_lines(fates)))
+    sys.exit(0 if command.good_enough(fates) else 1)
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@click.option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
+@click.option("--sarif", metavar="FILE", help="Write what is wrong as SARIF 2.1.0, at the lines of the assembly.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes of a sweep; one for each CPU by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@own_sources
+def check(
+    paths: tuple[str, ...], junit: str | None, sarif: str | None, jobs: int | None, as_json: bool, sources: str | None
+) -> None:
+    """The regression: run scenario files, all those of a folder, or all shipped ones, with the sweeps they declare."""
+    import dataclasses
+    import json
+    from itertools import groupby
+
+    from emu.lab.check import junit as junit_format
+    from emu.lab.check import output, regression
+    from emu.lab.check import sarif as sarif_format
+    from emu.lab.sweep.command import Progress, shown_progress
+
+    for name in (junit, sarif):
+        if name is not None:
+            output.check_writable(Path(name))
+    if junit is not None and sarif is not None and Path(junit).absolute() == Path(sarif).absolute():
+        raise Entry64Error(f"{junit}: --junit and --sarif would write the same file")
+    files = regression.collect(paths)
+    options = ("--sources", sources) if sources else ()
+    results: list[regression.Checked] = []
+    with shown_progress(not as_json and sys.stderr.isatty()) as progress:
+
+        def of(_scenario: str) -> Progress:
+            return progress
+
+        checked = regression.check(files, read_sources(sources), options, jobs or os.cpu_count() or 1, of)
+        for _, group in groupby(checked, key=lambda result: result.scenario):
+            of_one = list(group)
+            results += of_one
+            if not as_json:
+                click.echo("\n".join(regression.text_lines(of_one)))
+    if junit is not None:
+        output.write_whole(Path(junit), junit_format.junit(results))
+    if sarif is not None:
+        folder = Path(sources).as_posix() if sources else ""
+        output.write_whole(Path(sarif), sarif_format.sarif(results, folder))
+    failed = [result for result in results if not result.passed]
+    if as_json:
+        table = [dataclasses.asdict(result) | {"passed": result.passed} for result in results]
+        click.echo(json.dumps({"passed": not failed, "results": table}, indent=2))
+    else:
+        sweeps = sum(result.name.startswith("sweep ") for result in results)
+        words = f"{len(files)} scenarios, {len(results) - sweeps} runs, {sweeps} sweeps"
+        click.echo(f"{words}: " + (f"FAIL, {len(failed)} of {len(results)}" if failed else "PASS"))
+    sys.exit(1 if failed else 0)

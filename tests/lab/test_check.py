@@ -1,0 +1,184 @@
+"""`entry64 check` and the pytest plugin: the same results for people, JUnit and SARIF; a broken image is found."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from emu.cli import main
+from emu.lab.scenario import parse_scenario
+from emu.lab.shipped import FOLDER
+from kernel_stubs.kernel_image import source_files
+
+pytest_plugins = ("pytester",)
+
+GETPID = """
+title = "getpid"
+cpu = { fsgsbase = false }
+[user]
+asm = '''
+_start:
+    movl    $SYS_getpid, %eax
+    syscall
+    movl    $SYS_exit_group, %eax
+    xorl    %edi, %edi
+    syscall
+'''
+[[inject]]
+event = "nmi"
+at = "entry_SYSCALL_64"
+[expect]
+exit = 0
+"""
+SWEEP = """
+[sweep]
+events = ["nmi"]
+window = "entry_SYSCALL_64..entry_SYSCALL_64_safe_stack"
+"""
+WITHOUT_SWAPGS = ("paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n")
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder of sources whose paranoid_entry does not swap."""
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    for name, text in source_files("linux-6").items():
+        changed = text.replace(*WITHOUT_SWAPGS[1:]) if name == WITHOUT_SWAPGS[0] else text
+        (folder / name).write_text(changed)
+    return folder
+
+
+def check(*arguments):
+    return CliRunner().invoke(main, ["check", *map(str, arguments)])
+
+
+def test_a_sound_image_passes_and_the_reports_say_so(tmp_path):
+    (tmp_path / "a.toml").write_text(GETPID + SWEEP)
+    done = check(tmp_path, "--junit", tmp_path / "j.xml", "--sarif", tmp_path / "s.json", "--jobs", "1")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == "1 scenarios, 1 runs, 1 sweeps: PASS"
+    suites = ElementTree.parse(tmp_path / "j.xml").getroot()
+    assert (suites.tag, suites.get("tests"), suites.get("failures")) == ("testsuites", "2", "0")
+    assert [case.get("name") for case in suites.iter("testcase")] == ["run", "sweep nmi"]
+    assert json.loads((tmp_path / "s.json").read_text())["runs"][0]["results"] == []
+
+
+def test_a_break_is_reported_at_the_line_of_the_users_source(tmp_path, broken):
+    (tmp_path / "a.toml").write_text(GETPID + SWEEP)
+    arguments = (tmp_path / "a.toml", "--sources", broken, "--jobs", "1")
+    done = check(*arguments, "--junit", tmp_path / "j.xml", "--sarif", tmp_path / "s.json")
+    assert done.exit_code == 1, done.output
+    run, swept = ElementTree.parse(tmp_path / "j.xml").getroot().iter("testcase")
+    assert "GS nesting" in run.find("failure").text
+    assert "reproduce: entry64 run --sources" in run.find("failure").text
+    assert swept.find("failure").get("type") == "GS nesting"
+    log = json.loads((tmp_path / "s.json").read_text())
+    assert log["version"] == "2.1.0"
+    rules = log["runs"][0]["tool"]["driver"]["rules"]
+    first, *_ = log["runs"][0]["results"]
+    assert rules[first["ruleIndex"]]["id"] == first["ruleId"] == "GS nesting"
+    place = first["locations"][0]["physicalLocation"]
+    line = (broken / "nmi.S").read_text().splitlines()[place["region"]["startLine"] - 1]
+    assert place["artifactLocation"]["uri"] == f"{broken}/nmi.S"
+    assert line.split() == ["call", "exc_nmi"]
+    steps = first["codeFlows"][0]["threadFlows"][0]["locations"]
+    assert steps[1]["location"]["message"]["text"].startswith("NMI at entry_SYSCALL_64")
+
+
+def test_reports_are_the_same_each_time(tmp_path, broken):
+    (tmp_path / "a.toml").write_text(GETPID)
+    texts = set()
+    for number in range(2):
+        target = tmp_path / f"{number}.json"
+        check(tmp_path / "a.toml", "--sources", broken, "--sarif", target)
+        texts.add(target.read_text())
+    assert len(texts) == 1
+
+
+def test_an_unmet_expectation_is_reported_at_the_scenarios_line(tmp_path):
+    (tmp_path / "a.toml").write_text(GETPID.replace("exit = 0", "exit = 1"))
+    assert check(tmp_path / "a.toml", "--sarif", tmp_path / "s.json").exit_code == 1
+    (result,) = json.loads((tmp_path / "s.json").read_text())["runs"][0]["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert result["ruleId"] == "expectation"
+    assert GETPID.splitlines()[place["region"]["startLine"] - 1] == "[expect]"
+
+
+KNOWN = '[[sweep.known]]\ninvariant = "GS nesting"\nat = "end_repeat_nmi"\nreason = "for this test"\n'
+
+
+def test_a_known_hole_passes_where_it_is_and_fails_where_it_is_not(tmp_path, broken):
+    quiet = GETPID.partition("[[inject]]")[0]
+    (tmp_path / "a.toml").write_text(quiet + SWEEP + KNOWN)
+    assert check(tmp_path / "a.toml", "--sources", broken, "--jobs", "1").exit_code == 0
+    done = check(tmp_path / "a.toml", "--jobs", "1")
+    assert done.exit_code == 1
+    assert "the known hole is not there any more: GS nesting at end_repeat_nmi (for this test)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nosuch",), "nosuch: neither a file nor a shipped scenario"),
+        (("{empty}",), "no scenario files"),
+        (("syscall-getpid", "--junit", "{empty}"), "it is a folder"),
+        (("syscall-getpid", "--sarif", "{empty}/x/y.json"), "there is no folder"),
+        (("syscall-getpid", "--junit", "{empty}/a", "--sarif", "{empty}/a"), "would write the same file"),
+    ],
+)
+def test_a_mistake_is_one_message_and_status_2(arguments, message, tmp_path):
+    done = check(*(argument.format(empty=tmp_path) for argument in arguments))
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_an_event_that_no_sweep_has_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.toml").write_text(GETPID + SWEEP.replace('"nmi"', '"nmy"'))
+    done = check(tmp_path / "a.toml")
+    assert done.exit_code == 2
+    assert "a.toml:20" in done.output
+
+
+# --- the pytest plugin ------------------------------------------------------------------------------------------------
+def test_the_plugin_collects_runs_and_sweeps(pytester):
+    pytester.makefile(".toml", good=GETPID + SWEEP, bad=GETPID.replace("exit = 0", "exit = 1"), other="x = 1")
+    done = pytester.runpytest_inprocess("--entry64")
+    done.assert_outcomes(passed=2, failed=1)
+    done.stdout.fnmatch_lines(["*expected exit status 1*", "*reproduce: entry64 run bad.toml*"])
+
+
+def test_the_plugin_takes_the_users_sources(pytester, broken):
+    pytester.makeini(f"[pytest]\nentry64 = true\nentry64_sources = {broken}\n")
+    pytester.makefile(".toml", a=GETPID)
+    done = pytester.runpytest_inprocess()
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*GS nesting: C function exc_nmi*"])
+
+
+def test_the_plugin_names_what_is_wrong_with_a_file(pytester):
+    pytester.makefile(".toml", a=GETPID + "[nonsense]\n")
+    done = pytester.runpytest_inprocess("--entry64")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*a.toml:*nonsense*"])
+
+
+def test_the_plugin_leaves_files_alone_unless_it_is_asked(pytester):
+    pytester.makefile(".toml", a=GETPID)
+    assert pytester.runpytest_inprocess().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_the_examples_of_the_documentation_are_right():
+    text = (FOLDER.parent / "docs" / "ci.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.M | re.S)
+    spec = parse_scenario(GETPID + example, "ci.md").scenario.sweep
+    assert spec is not None
+    assert [known.at for known in spec.known] == ["paranoid_exit"]
+
+
+def test_shipped_scenarios_are_what_check_runs_by_default():
+    from emu.lab.check.regression import collect
+
+    assert len(collect(())) == len(list(FOLDER.glob("*.toml")))
