@@ -99,8 +99,12 @@ class GsNesting(Invariant):
             )
         elif entry is not None and entry.event.gs_base == percpu != user:
             self.violated(event, "SWAPGS to the user's base in an entry that interrupted the kernel after its SWAPGS")
-        elif entry is not None and done > 2:
+        elif entry is not None and done > (4 if self._on_the_way_by_espfix(event.ip) else 2):
             self.violated(event, f"SWAPGS number {done} of one entry: one in and one out are due")
+
+    def _on_the_way_by_espfix(self, ip: int) -> bool:
+        """The way back to a 16-bit stack writes to the per-CPU area once more, after the exit's SWAPGS."""
+        return self.view.symbol(ip).partition("+")[0] == "native_irq_return_ldt"
 
     def _loads_user_gs(self, ip: int) -> bool:
         known = self._loading.get(ip)
@@ -170,8 +174,13 @@ class GsNesting(Invariant):
             if back.how is Closing.USER:
                 self._check_return(event, user, self.view.percpu_base(cpu), back)
             elif back.entry is not None:
-                self._check_return(event, back.entry.event.gs_base, back.entry.event.kernel_gs_base, back)
-        if back.how is Closing.USER:
+                bases = back.entry.event.gs_base, back.entry.event.kernel_gs_base
+                if back.how is Closing.CHANGED and self._loads_gs and self._loads_user_gs(back.entry.ip):
+                    # Its fixup is told to the exception table, and begins with the kernel's GS.
+                    bases = self.view.percpu_base(cpu), user
+                self._check_return(event, *bases, back)
+        espfix = back.how is Closing.CHANGED and back.entry is not None and back.entry.vector == Vector.DF
+        if back.how is Closing.USER or espfix:  # that goes on in the #GP's entry, as if user mode had just been left
             self._swaps[cpu] = {}
         elif back.entry is not None and cpu in self._swaps:
             # A repeated NMI handler starts again from the interrupted state.

@@ -91,8 +91,8 @@ def instructions(image: Image) -> list[Instruction]:
         if segment is None or segment.name != SECTION:
             continue
         if name in ("irq_entries_start", "spurious_entries_start"):
-            first = image.symbol(name)
-            if not 0x100 <= instruction.address - first < 0x110:  # vector 0x30; a spurious one
+            at = instruction.address - image.symbol(name) - (0x100 if name == "irq_entries_start" else 0x40)
+            if not 0 <= at < 0x10:  # vectors 0x30 and 0xf0
                 continue
         if instruction.mnemonic not in ("int3", "nop", "ud2"):
             found.append(instruction)

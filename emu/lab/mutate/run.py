@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from emu.errors import ImageError
+from emu.events import Event
 from emu.lab.mutate import suite
 from emu.lab.mutate.operators import NOP, Mutant, by_instruction, by_source, idempotent
 from emu.lab.mutate.suite import Check, Killed, Outcome
-from emu.lab.rig import Rig, Trace
-from emu.lab.run import allowed_endings, prepare
-from emu.lab.scenario import ScenarioFile, parse_scenario
+from emu.lab.rig import Trace
+from emu.lab.scenario import ScenarioFile
 from emu.lab.sweep.scene import Options, Scene
 from emu.machine.profile import Profile
 from kernel_stubs.kernel_image import Overrides, build_image, source_files
@@ -84,6 +84,11 @@ class _Coverage(Trace):
         """Begin."""
         for core in machine.cores:
             core.cpu.trace(self.seen.add)
+        machine.observers.append(self)
+
+    def __call__(self, event: Event) -> None:
+        """IRETQ and others never reach the tracer: they are executed at rest, and tell."""
+        self.seen.add(event.ip)
 
 
 def learn(check: Check, kernel: str, profile: Profile, sources: Overrides | None) -> Known:
@@ -94,6 +99,7 @@ def learn(check: Check, kernel: str, profile: Profile, sources: Overrides | None
         scene = Scene(check.name, check.text, Options(check.events, check.depth, check.window, image=image))
         units = scene.units(0)
         scene.walker.bench.core.cpu.trace(seen.add)
+        scene.walker.bench.machine.observers.append(lambda event: seen.add(event.ip))
         for unit in units:
             for case in scene.cases(unit):
                 if case.violation is not None:
@@ -101,13 +107,9 @@ def learn(check: Check, kernel: str, profile: Profile, sources: Overrides | None
                         f"the regression fails on the unbroken image: {check.name}: {case.violation.message}"
                     )
         return Known(check, (), frozenset(seen))
-    prepared = prepare(parse_scenario(check.text, check.name), image)
-    file = prepared.file.scenario
     coverage = _Coverage(write=lambda text: None, boot=True)
     object.__setattr__(coverage, "seen", seen)
-    rig = Rig(prepared.options, prepared.user)
-    allowed = allowed_endings(file)
-    facts = rig.run(prepared.cases[0].injections, file.budget, "", allowed=allowed, trace=cast(Trace, coverage))
+    facts = suite.rig_of(check, image)(cast(Trace, coverage))
     if facts.violations:
         raise ImageError(f"the regression fails on the unbroken image: {check.name}: {facts.violations[0].message}")
     return Known(check, suite.outcome(facts), frozenset(seen))

@@ -6,18 +6,21 @@ A mutant runs only the checks that execute an instruction which it changes; by d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from asm import Image
 from emu.arch import Vector
 from emu.errors import Entry64Error
-from emu.lab.rig import Facts, Rig
+from emu.lab.mutate import rare
+from emu.lab.rig import Facts, Rig, Trace
 from emu.lab.run import allowed_endings, prepare
 from emu.lab.scenario import ScenarioFile, parse_scenario
 from emu.lab.shipped import find_scenario
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.scene import Options, Scene
 from kernel_stubs.abi import CpuEntryArea, SystemVector, cpu_entry_area
+from kernel_stubs.elf import load_elf
 
 OTHER_CPU = 7_000
 """When the second CPU has nothing to do, and the first runs the program."""
@@ -68,6 +71,8 @@ class Check:
     """Swept with these, if any."""
     window: str = ""
     depth: int = 1
+    ia32: bool = False
+    """The program is a 32-bit one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,11 @@ class Killed:
     message: str
 
 
-def scenario(title: str, asm: str, *tables: str, fsgsbase: bool = True, options: str = "") -> str:
+def scenario(
+    title: str, asm: str, *tables: str, fsgsbase: bool = True, vendor: str = "intel", options: str = ""
+) -> str:
     """A scenario's text."""
-    head = f'title = "{title}"\ncpu = {{ fsgsbase = {str(fsgsbase).lower()} }}\n{options}'
+    head = f'title = "{title}"\ncpu = {{ fsgsbase = {str(fsgsbase).lower()}, profile = "{vendor}" }}\n{options}'
     return f"{head}budget = 200_000\n[user]\nasm = '''\n{asm}'''\n" + "".join(tables)
 
 
@@ -186,7 +193,46 @@ def checks(*, fsgsbase: bool = True, own: tuple[ScenarioFile, ...] = ()) -> tupl
     ]
     if fsgsbase:
         found += [Check(name, find_scenario(name).text) for name in ("double-fault", "syscall-noncanonical-rip")]
+        found += _rare()
     return (*found, *(Check(file.name, file.text) for file in own))
+
+
+_CRASHED = '[expect]\nend = "crashed"\n'
+
+
+def _rare() -> list[Check]:
+    """What does not depend on how the per-CPU base is found."""
+    found = []
+    handled = GETPID.replace("_start:\n", f"_start:\n{rare.HANDLERS}") + rare.HANDLER
+    for vector in _USER_FAULTS:
+        code = {"error_code": _WITH_CODE[vector]} if vector in _WITH_CODE else {}
+        table = _inject(event="exception", vector=vector, at="user:here", **code)
+        found.append(Check(f"vector {vector}, handled", scenario("handled", handled, table)))
+    for vector in _SYSVECS:
+        tables = [
+            _inject(event="memory", at="user:here", address="percpu:softirq_pending", value=0x10),
+            _inject(event="irq", at="user:here", vector=0x30),
+            _inject(event="irq", at="__do_softirq+0x4", vector=vector),
+        ]
+        found.append(Check(f"interrupt {vector:#x} in a softirq", scenario("softirq", GETPID, *tables)))
+    for name in ("user:here", "do_syscall_64+0x4"):
+        table = _inject(event="irq", at=name, vector=int(SystemVector.REBOOT))
+        found.append(Check(f"reboot at {name}", scenario("reboot", GETPID, table, _CRASHED)))
+    table = _inject(event="memory", at="do_syscall_64+0x4", address="regs:ss", value=0xF)
+    found.append(Check("16-bit stack segment", scenario("16-bit stack segment", GETPID, table)))
+    found.append(Check("selector that is gone", scenario("selector that is gone", rare.SELECTOR_GONE)))
+    for vendor, entry in (("intel", "SYSENTER"), ("amd", "SYSCALL")):
+        handler = "do_SYSENTER_32" if entry == "SYSENTER" else "do_fast_syscall_32"
+        plain = rare.fast_call(0x40400)
+        usual = [(flags, scenario(entry, rare.fast_call(flags), vendor=vendor)) for flags in (0x40400, 0x4000)]
+        found += [Check(f"{entry}, flags {flags:#x}", text, ia32=True) for flags, text in usual]
+        table = _inject(event="memory", at=f"{handler}+0x4", address="regs:flags", value=0x10202)
+        found.append(Check(f"{entry}, IRETQ", scenario(entry, plain, table, vendor=vendor), ia32=True))
+        for at in (f"entry_{entry}_compat", f"{handler}+0x4", "sysret32_from_system_call"):
+            for event in ("nmi", "machine-check"):
+                text = scenario(entry, plain, _inject(event=event, at=at), vendor=vendor)
+                found.append(Check(f"{entry}, {event} at {at}", text, ia32=True))
+    return found
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -203,11 +249,18 @@ def outcome(facts: Facts) -> Outcome:
 
 def run_facts(check: Check, image: Image | None) -> Facts:
     """A check's scenario, run as it is."""
+    return rig_of(check, image)(None)
+
+
+def rig_of(check: Check, image: Image | None) -> Callable[[Trace | None], Facts]:
+    """A check's scenario, ready to run once."""
     prepared = prepare(parse_scenario(check.text, check.name), image)
-    file = prepared.file.scenario
-    return Rig(prepared.options, prepared.user).run(
-        prepared.cases[0].injections, file.budget, "", allowed=allowed_endings(file)
-    )
+    file, options, user = prepared.file.scenario, prepared.options, prepared.user
+    if check.ia32:
+        options = replace(options, program=load_elf(rare.elf32(user), check.name, ia32=True))
+    rig = Rig(options, None if check.ia32 else user)
+    injections, allowed = prepared.cases[0].injections, allowed_endings(file)
+    return lambda trace: rig.run(injections, file.budget, "", allowed=allowed, trace=trace)
 
 
 def judge(check: Check, image: Image, wanted: Outcome) -> Killed | None:
