@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-import struct
-
-from asm import Image
-
-PAGE = 4096
 _VALUES = {"ebx": 0x1357_9BD1, "ecx": 0x1357_9BD2, "edx": 0x1357_9BD3, "esi": 0x1357_9BD4, "edi": 0x1357_9BD5,
            "ebp": 0x1357_9BD6}  # fmt: skip
 _SIGNALS = (4, 5, 7, 8, 11)
@@ -86,14 +81,3 @@ def fast_call(flags: int) -> str:
         + f"    pushfq\n    popq %rax\n    andl ${flags:#x}, %eax\n    cmpl ${flags:#x}, %eax\n    jne bad\n"
         "    xorl %ebx, %ebx\n    jmp out\nbad:\n    movl $1, %ebx\nout:\n    movl $1, %eax\n    int $0x80\n"
     )
-
-
-def elf32(image: Image) -> bytes:
-    """A static i386 program with the bytes of an assembled one."""
-    (segment,) = (one for one in image.segments if one.data)
-    base, size = segment.address, len(segment.data)
-    head = struct.pack(
-        "<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 3, 1, image.symbol("_start"), 52, 0, 0, 52, 32, 1, 0, 0, 0
-    )
-    head += struct.pack("<8I", 1, PAGE, base, base, size, size, 5, PAGE)
-    return head.ljust(PAGE, b"\0") + segment.data

@@ -7,7 +7,7 @@ A mutant runs only the checks that execute an instruction which it changes; by d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from asm import Image
 from emu.arch import Vector
@@ -20,7 +20,6 @@ from emu.lab.shipped import find_scenario
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.scene import Options, Scene
 from kernel_stubs.abi import CpuEntryArea, SystemVector, cpu_entry_area
-from kernel_stubs.elf import load_elf
 
 OTHER_CPU = 7_000
 """When the second CPU has nothing to do, and the first runs the program."""
@@ -71,8 +70,6 @@ class Check:
     """Swept with these, if any."""
     window: str = ""
     depth: int = 1
-    ia32: bool = False
-    """The program is a 32-bit one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,11 @@ class Killed:
 
 
 def scenario(
-    title: str, asm: str, *tables: str, fsgsbase: bool = True, vendor: str = "intel", options: str = ""
+    title: str, asm: str, *tables: str, fsgsbase: bool = True, vendor: str = "intel", options: str = "", bits: int = 64
 ) -> str:
     """A scenario's text."""
     head = f'title = "{title}"\ncpu = {{ fsgsbase = {str(fsgsbase).lower()}, profile = "{vendor}" }}\n{options}'
-    return f"{head}budget = 200_000\n[user]\nasm = '''\n{asm}'''\n" + "".join(tables)
+    return f"{head}budget = 200_000\n[user]\nbits = {bits}\nasm = '''\n{asm}'''\n" + "".join(tables)
 
 
 def _inject(**fields: object) -> str:
@@ -224,14 +221,14 @@ def _rare() -> list[Check]:
     for vendor, entry in (("intel", "SYSENTER"), ("amd", "SYSCALL")):
         handler = "do_SYSENTER_32" if entry == "SYSENTER" else "do_fast_syscall_32"
         plain = rare.fast_call(0x40400)
-        usual = [(flags, scenario(entry, rare.fast_call(flags), vendor=vendor)) for flags in (0x40400, 0x4000)]
-        found += [Check(f"{entry}, flags {flags:#x}", text, ia32=True) for flags, text in usual]
+        usual = [(flags, scenario(entry, rare.fast_call(flags), vendor=vendor, bits=32)) for flags in (0x40400, 0x4000)]
+        found += [Check(f"{entry}, flags {flags:#x}", text) for flags, text in usual]
         table = _inject(event="memory", at=f"{handler}+0x4", address="regs:flags", value=0x10202)
-        found.append(Check(f"{entry}, IRETQ", scenario(entry, plain, table, vendor=vendor), ia32=True))
+        found.append(Check(f"{entry}, IRETQ", scenario(entry, plain, table, vendor=vendor, bits=32)))
         for at in (f"entry_{entry}_compat", f"{handler}+0x4", "sysret32_from_system_call"):
             for event in ("nmi", "machine-check"):
-                text = scenario(entry, plain, _inject(event=event, at=at), vendor=vendor)
-                found.append(Check(f"{entry}, {event} at {at}", text, ia32=True))
+                text = scenario(entry, plain, _inject(event=event, at=at), vendor=vendor, bits=32)
+                found.append(Check(f"{entry}, {event} at {at}", text))
     return found
 
 
@@ -255,10 +252,8 @@ def run_facts(check: Check, image: Image | None) -> Facts:
 def rig_of(check: Check, image: Image | None) -> Callable[[Trace | None], Facts]:
     """A check's scenario, ready to run once."""
     prepared = prepare(parse_scenario(check.text, check.name), image)
-    file, options, user = prepared.file.scenario, prepared.options, prepared.user
-    if check.ia32:
-        options = replace(options, program=load_elf(rare.elf32(user), check.name, ia32=True))
-    rig = Rig(options, None if check.ia32 else user)
+    file = prepared.file.scenario
+    rig = Rig(prepared.options, prepared.user)
     injections, allowed = prepared.cases[0].injections, allowed_endings(file)
     return lambda trace: rig.run(injections, file.budget, "", allowed=allowed, trace=trace)
 
