@@ -1,4 +1,4 @@
-"""The commands that run many cases: sweep, mutate, check."""
+"""The commands that run many cases: sweep, mutate, check; and what shows their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emu.errors import Entry64Error
 
 def add_commands(group: click.Group) -> None:
     """Make them commands of `entry64`."""
-    for command in (sweep, mutate, check):
+    for command in (sweep, mutate, check, report):
         group.add_command(command)
 
 
@@ -160,3 +160,29 @@ def check(
         words = f"{len(files)} scenarios, {len(results) - sweeps} runs, {sweeps} sweeps"
         click.echo(f"{words}: " + (f"FAIL, {len(failed)} of {len(results)}" if failed else "PASS"))
     sys.exit(1 if failed else 0)
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+@click.command()
+@click.argument("database", metavar="DB")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="The page to write.")
+@own_sources
+def report(database: str, output: str, sources: str | None) -> None:
+    """Show the sweeps in DB, which `entry64 sweep --db` has written, as one HTML page that needs no network."""
+    from emu.lab.check.output import check_writable, write_whole
+    from emu.lab.page.data import page_data
+    from emu.lab.page.render import render
+    from emu.lab.sweep.store import Store
+
+    if not Path(database).is_file():
+        raise Entry64Error(f"{database}: there is no such file; `entry64 sweep --db {database}` writes it")
+    check_writable(Path(output))
+    store = Store(Path(database))
+    try:
+        data = page_data(store, read_sources(sources))
+    finally:
+        store.close()
+    if not data:
+        raise Entry64Error(f"{database}: there are no sweeps in it")
+    write_whole(Path(output), render(data))
+    click.echo(f"{output}: {len(data)} sweep{'' if len(data) == 1 else 's'}")

@@ -102,6 +102,11 @@ class Scene:
         bench.prime()
         self._start = (bench.save(), bench.here, arrivals)
 
+    def start(self) -> Bench:
+        """A bench where the baseline begins: user mode is about to run for the first time."""
+        self._begin()
+        return self._bench
+
     def count(self) -> int:
         """How many boundaries there are, from the first way to user mode to the end."""
         self._begin()

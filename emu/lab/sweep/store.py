@@ -41,6 +41,19 @@ class Row(NamedTuple):
     """A scenario file that shows a finding; empty for a case that is fine."""
 
 
+class Sweep(NamedTuple):
+    """What was asked for."""
+
+    key: str
+    scenario: str
+    events: str
+    depth: int
+    window: str
+    boundaries: int
+    text: str
+    """The scenario file."""
+
+
 class Store:
     """The results of sweeps. Without a path they live in memory."""
 
@@ -79,6 +92,10 @@ class Store:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def sweeps(self) -> list[Sweep]:
+        """All that the file knows, the oldest first."""
+        return [Sweep(*row) for row in self._db.execute("SELECT * FROM sweeps ORDER BY rowid")]
 
     # --- answers ----------------------------------------------------------------------------------------------------
     def rows(self, sweep: str, verdicts: Sequence[str] = ()) -> Iterator[Row]:

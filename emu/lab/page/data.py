@@ -1,0 +1,75 @@
+"""What the page shows, as plain data for JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from emu.errors import Entry64Error
+from emu.lab.minimise import size
+from emu.lab.page.trail import State, baseline, to_violation
+from emu.lab.sweep.case import VERDICTS
+from emu.lab.sweep.scene import Options, Scene
+from emu.lab.sweep.store import Row, Store, Sweep
+from kernel_stubs.kernel_image import Overrides
+
+_FIRST = re.compile(r"(\w+)@(\d+)")
+MAX_TIMELINES = 50
+"""Of one scenario: each takes a run."""
+
+
+def page_data(store: Store, sources: Overrides | None) -> list[dict[str, Any]]:
+    """All sweeps of a file, in the order in which they were begun."""
+    return [_sweep(store, sweep, sources) for sweep in store.sweeps()]
+
+
+def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, Any]:
+    events = tuple(sweep.events.split(","))
+    scene = Scene(sweep.scenario, sweep.text, Options(events, sweep.depth, sweep.window, sources))
+    if scene.key() != sweep.key:
+        raise Entry64Error(
+            f"{sweep.scenario}: this sweep was made with other entry code; give the same --sources, or sweep again"
+        )
+    cells: dict[int, dict[str, list[int]]] = {}
+    for row in store.rows(sweep.key):
+        first = _FIRST.match(row.events)
+        if first is None:
+            raise Entry64Error(f"{sweep.scenario}: the database has a case with the unknown key {row.events!r}")
+        counts = cells.setdefault(int(first[2]), {}).setdefault(first[1], [0] * len(VERDICTS))
+        counts[VERDICTS.index(row.verdict)] += 1
+    states = list(baseline(scene))
+    return {
+        "name": sweep.scenario,
+        "title": scene.file.scenario.title,
+        "kernel": scene.file.scenario.kernel,
+        "events": list(events),
+        "depth": sweep.depth,
+        "window": sweep.window,
+        "complete": len(store.done(sweep.key)) >= len(scene.units(0)),
+        "counts": {verdict: store.counts(sweep.key).get(verdict, 0) for verdict in VERDICTS},
+        "rows": [[*_row(one), cells.get(number, {})] for number, one in enumerate(states)],
+        "findings": list(_findings(store, sweep, sources)),
+    }
+
+
+def _row(one: State) -> list[Any]:
+    return list(one)
+
+
+def _findings(store: Store, sweep: Sweep, sources: Overrides | None) -> Iterator[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in store.rows(sweep.key, VERDICTS[2:]):
+        groups.setdefault((row.invariant, row.location), []).append(row)
+    smallest = sorted((min(group, key=size) for group in groups.values()), key=size)
+    for number, row in enumerate(smallest):
+        timeline: list[State] = []
+        last = -1
+        if row.reproducer and number < MAX_TIMELINES:
+            scene = Scene("finding.toml", row.reproducer, Options(("nmi",), sources=sources))
+            timeline, last = to_violation(scene)
+        yield {
+            "verdict": row.verdict, "invariant": row.invariant, "message": row.message, "where": row.location,
+            "case": row.events, "place": row.place, "cases": len(groups[row.invariant, row.location]),
+            "scenario": row.reproducer, "timeline": [_row(one) for one in timeline], "last": last,
+        }  # fmt: skip
