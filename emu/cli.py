@@ -222,6 +222,7 @@ def _input(name: str | None) -> bytes:
 @click.argument("kernel")
 @click.option("--symbols", is_flag=True, help="Addresses and names, as nm prints them.")
 @click.option("--listing", is_flag=True, help="Every instruction with its source line.")
+@click.option("--syscalls", is_flag=True, help="The system calls: ABI, number, name, where they lead.")
 @click.option("--elf", "elf_file", metavar="FILE", help="Write the image as an ELF file for objdump, nm and gdb.")
 @click.option("--smap/--no-smap", default=True, help="CPU feature that the image is assembled for.")
 @click.option("--fsgsbase/--no-fsgsbase", default=True, help="CPU feature that the image is assembled for.")
@@ -230,6 +231,7 @@ def image(
     kernel: str,
     symbols: bool,
     listing: bool,
+    syscalls: bool,
     elf_file: str | None,
     smap: bool,
     fsgsbase: bool,
@@ -240,14 +242,19 @@ def image(
     from emu.machine.profile import Profile
     from kernel_stubs.kernel_image import build_image
 
-    if symbols + listing + (elf_file is not None) > 1:
-        raise click.UsageError("give one of --symbols, --listing and --elf")
+    if symbols + listing + syscalls + (elf_file is not None) > 1:
+        raise click.UsageError("give one of --symbols, --listing, --syscalls and --elf")
     built = build_image(kernel, Profile(smap=smap, fsgsbase=fsgsbase), own_sources=read_sources(sources))
     if elf_file is not None:
         try:
             Path(elf_file).write_bytes(built.to_elf())
         except (OSError, ValueError) as error:
             raise Entry64Error(f"{elf_file}: cannot be written: {getattr(error, 'strerror', error)}") from None
+        return
+    if syscalls:
+        from emu.lab.syscall_table import system_calls
+
+        click.echo("\n".join(system_calls(built)))
         return
     lines = listings.symbols if symbols else listings.listing if listing else listings.overview
     click.echo("\n".join(lines(built)))

@@ -59,6 +59,17 @@ def compat_syscall(function: CompatBody) -> CompatBody:
     return function
 
 
+def implemented(number: int) -> bool:
+    """Whether we have an i386 system call."""
+    return number in _table or _same(number) in table.implemented()
+
+
+def _same(number: int) -> int | None:
+    """Number of the 64-bit call that does for an i386 one."""
+    name = IA32_SYSCALL_NAMES.get(number, "")
+    return _NUMBERS.get(RENAMED.get(name, name if name in SAME else ""))
+
+
 def ia32_call(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     """Run one i386 system call: its result, or -errno."""
     own = _table.get(number)
@@ -68,10 +79,9 @@ def ia32_call(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
             return result if isinstance(result, int) else (yield from result)
         except SyscallError as error:
             return -error.errno
-    name = IA32_SYSCALL_NAMES.get(number, "")
-    same = RENAMED.get(name, name if name in SAME else "")
-    if same in _NUMBERS:
-        return (yield from table.invoke(cpu, _NUMBERS[same], args))
+    same = _same(number)
+    if same is not None:
+        return (yield from table.invoke(cpu, same, args))
     cpu.note(f"32-bit system call {ia32_syscall_name(number)} is not implemented")
     return -Errno.ENOSYS
 

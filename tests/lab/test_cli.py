@@ -228,3 +228,15 @@ def test_an_elf_file_that_cannot_be_written_gives_status_2(tmp_path: Path) -> No
 
 def test_only_one_form_of_an_image_is_shown() -> None:
     assert entry64("image", "linux-6", "--symbols", "--listing").exit_code == 2
+
+
+def test_image_lists_the_system_calls_of_both_abis_and_where_they_lead():
+    for kernel, native, compat in (
+        ("linux-6", "do_syscall_64", "do_int80_syscall_32"),
+        ("linux-2.6", "sys_getpid", "sys_getpid"),
+    ):
+        done = CliRunner().invoke(main, ["image", kernel, "--syscalls"])
+        rows = [line.split() for line in done.output.splitlines()]
+        assert [row[4] for row in rows if row[:3] == ["64", "39", "getpid"]] == [native]
+        assert [row[4] for row in rows if row[:3] == ["i386", "20", "getpid"]] == [compat]
+        assert ["64", "156", "_sysctl", "-ENOSYS"] in rows
