@@ -392,6 +392,10 @@ EXIT_TO_USER_MODE_WORK = int(
 )
 
 
+TS_COMPAT = 2
+"""thread_info.status: the current system call is a 32-bit one."""
+
+
 @layout()
 class ThreadInfo(Struct):
     """The head of a task_struct."""

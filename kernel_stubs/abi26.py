@@ -98,8 +98,6 @@ TIF_WORK_MASK = TIF_ALLWORK_MASK & ~TIF_WORK_SYSCALL_EXIT
 """Work before any return to user mode."""
 TIF_DO_NOTIFY_MASK = 1 << Tif26.SIGPENDING | 1 << Tif26.MCE_NOTIFY | 1 << Tif26.NOTIFY_RESUME
 """That part of it which do_notify_resume does."""
-TS_COMPAT = 2
-"""thread_info.status: the current system call is a 32-bit one."""
 CLONE_VM, CLONE_UNTRACED = 0x100, 0x80_0000
 
 
@@ -207,7 +205,7 @@ def asm_constants() -> dict[str, int]:
         "MAX_CPUS": abi.MAX_CPUS,
         "EXCEPTION_STKSZ": EXCEPTION_STKSZ,
         "PDA_STACKOFFSET": PDA_STACKOFFSET,
-        "TS_COMPAT": TS_COMPAT,
+        "TS_COMPAT": abi.TS_COMPAT,
         "KERNEL_THREAD_FLAGS": CLONE_VM | CLONE_UNTRACED,
         "IA32_SYSCALL_VECTOR": INT80_VECTOR,
         "NUM_INVALIDATE_TLB_VECTORS": NUM_INVALIDATE_TLB_VECTORS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu.arch import Rflags, Selector
-from kernel_stubs.abi import PtRegs
+from kernel_stubs.abi import TS_COMPAT, PtRegs
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import exit_to_user_mode_loop
@@ -17,6 +17,7 @@ _U32 = 0xFFFF_FFFF
 
 def _do_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
     """Run the system call; arguments are 32 bits wide, orig_ax has the number."""
+    cpu.current.thread_info.status |= TS_COMPAT
     args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
     number = regs.orig_ax & _U32
     if number != _U32:  # a tracer's way to skip it
@@ -25,12 +26,18 @@ def _do_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
     return None
 
 
+def _exit_to_user_mode(cpu: Cpu, regs: PtRegs) -> Steps:
+    yield from exit_to_user_mode_loop(cpu, regs)
+    cpu.current.thread_info.status &= ~TS_COMPAT
+    return None
+
+
 @c_function
 def do_int80_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
     """INT 0x80, from compatibility mode or from 64-bit mode."""
     yield Window()
     yield from _do_syscall_32(cpu, regs)
-    yield from exit_to_user_mode_loop(cpu, regs)
+    yield from _exit_to_user_mode(cpu, regs)
     return None
 
 
@@ -46,7 +53,7 @@ def do_fast_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
         regs.ax = -Errno.EFAULT
     else:
         yield from _do_syscall_32(cpu, regs)
-    yield from exit_to_user_mode_loop(cpu, regs)
+    yield from _exit_to_user_mode(cpu, regs)
     return int(
         regs.cs == Selector.USER32_CS
         and regs.ss == Selector.USER_DS

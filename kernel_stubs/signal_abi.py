@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated
 
@@ -94,6 +95,16 @@ class SignalStruct(Struct):
     pad0: U32
     pending: U64
     queue: SigQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A k_sigaction as it was when the signal was taken."""
+
+    handler: int
+    flags: int
+    restorer: int
+    mask: int
 
 
 class RestartFunction(IntEnum):

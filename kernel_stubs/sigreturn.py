@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from emu.arch import Rflags, Selector
-from kernel_stubs.abi import FXSAVE_SIZE, PtRegs, TaskStruct
+from kernel_stubs.abi import FXSAVE_SIZE, PtRegs
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
-from kernel_stubs.errno import Errno, SyscallError, UserFaultError
+from kernel_stubs.errno import SyscallError, UserFaultError
 from kernel_stubs.fpu import clear_user_fpu, restore_user_fpu
 from kernel_stubs.siginfo import Sig
 from kernel_stubs.signal import force_sig, set_current_blocked
-from kernel_stubs.signal_abi import MINSIGSTKSZ, RestartFunction, Ss
-from kernel_stubs.signal_frame import (
+from kernel_stubs.signal_abi import RestartFunction
+from kernel_stubs.signal_frame64 import (
     FRAME_SIZE,
     RET_ADDRESS_AND_UCONTEXT,
     SIGCONTEXT,
@@ -22,8 +22,8 @@ from kernel_stubs.signal_frame import (
     USER_RPL,
     Uc,
     force_valid_ss,
-    on_sig_stack,
 )
+from kernel_stubs.signal_stack import restore_altstack
 from kernel_stubs.uaccess import copy_from_user
 
 _ARITHMETIC = Rflags.OF | Rflags.SF | Rflags.ZF | Rflags.AF | Rflags.PF | Rflags.CF
@@ -87,28 +87,3 @@ def bad_frame(cpu: Cpu, regs: PtRegs, at: int, name: str) -> int:
     cpu.note(f"bad frame in {name}: frame {at:#x} ip {regs.ip:#x} sp {regs.sp:#x} orax {regs.orig_ax:#x}")
     force_sig(cpu, Sig.SIGSEGV)
     return 0
-
-
-def do_sigaltstack(task: TaskStruct, sp: int, ss_sp: int, ss_flags: int, ss_size: int) -> None:
-    """Change the alternate stack, with the errors of sigaltstack(2)."""
-    signals = task.signals
-    if on_sig_stack(task, sp):
-        raise SyscallError(Errno.EPERM)
-    mode = ss_flags & ~int(Ss.AUTODISARM)
-    if mode not in (0, Ss.ONSTACK, Ss.DISABLE):
-        raise SyscallError(Errno.EINVAL)
-    if (ss_sp, ss_flags, ss_size) == (signals.sas_ss_sp, signals.sas_ss_flags, signals.sas_ss_size):
-        return
-    if mode == Ss.DISABLE:
-        ss_sp = ss_size = 0
-    elif ss_size < MINSIGSTKSZ:
-        raise SyscallError(Errno.ENOMEM)
-    signals.sas_ss_sp, signals.sas_ss_flags, signals.sas_ss_size = ss_sp, ss_flags, ss_size
-
-
-def restore_altstack(task: TaskStruct, ss_sp: int, ss_flags: int, ss_size: int, sp: int) -> None:
-    """The alternate stack of a frame, whatever can be had of it."""
-    try:
-        do_sigaltstack(task, sp, ss_sp, ss_flags, ss_size)
-    except SyscallError:
-        return

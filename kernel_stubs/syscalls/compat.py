@@ -33,7 +33,7 @@ RENAMED = {
     "setgid32": "setgid", "fcntl64": "fcntl", "clock_gettime64": "clock_gettime", "chown32": "chown",
     "clock_getres_time64": "clock_getres", "clock_nanosleep_time64": "clock_nanosleep", "futex_time64": "futex",
     "sendfile64": "sendfile", "ppoll_time64": "ppoll", "utimensat_time64": "utimensat", "fchown32": "fchown",
-    "lchown32": "lchown", "rt_sigtimedwait_time64": "rt_sigtimedwait", "getresuid32": "getresuid",
+    "lchown32": "lchown", "getresuid32": "getresuid",
     "getresgid32": "getresgid", "_newselect": "-",
 }  # fmt: skip
 

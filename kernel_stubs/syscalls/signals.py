@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kernel_stubs.abi import PtRegs, TaskStruct, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
@@ -17,9 +19,9 @@ from kernel_stubs.signal import (
     signal_pending,
 )
 from kernel_stubs.signal_abi import NSIG, SA_KNOWN, KSigAction
-from kernel_stubs.signal_frame import sas_ss_flags
+from kernel_stubs.signal_stack import do_sigaltstack, sas_ss_flags
 from kernel_stubs.signal_state import action_of, bit, flush, pending_signals, sighand_of, valid_signal
-from kernel_stubs.sigreturn import do_sigaltstack, rt_sigreturn
+from kernel_stubs.sigreturn import rt_sigreturn
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.syscalls.tasks import USER_ID
 from kernel_stubs.time import NSEC_PER_SEC
@@ -107,28 +109,41 @@ def sys_tgkill(cpu: Cpu, tgid: int, tid: int, signal: int) -> int:
     return _tkill(cpu, s32(tgid), s32(tid), Siginfo.kill(s32(signal), SI_TKILL, cpu.current.tgid, USER_ID))
 
 
-def _siginfo_from_user(cpu: Cpu, address: int, signal: int, target: int) -> Siginfo:
+def _siginfo_from_user(cpu: Cpu, address: int, signal: int) -> Siginfo:
     given = Siginfo.from_bytes(copy_from_user(cpu, address, USER_SIGINFO_SIZE))
-    # Only the kernel may pretend to be the kernel, or kill(2).
+    return Siginfo(signal, given.code, given.errno, given.payload)
+
+
+def _check_honest(cpu: Cpu, given: Siginfo, target: int) -> None:
+    """Only the kernel may pretend to be the kernel, or kill(2)."""
     if (given.code >= 0 or given.code == SI_TKILL) and cpu.current.pid != target:
         raise SyscallError(Errno.EPERM)
-    return Siginfo(signal, given.code, given.errno, given.payload)
 
 
 @syscall
 def sys_rt_sigqueueinfo(cpu: Cpu, pid: int, signal: int, info: int) -> int:
     """rt_sigqueueinfo(2)."""
-    given = _siginfo_from_user(cpu, info, s32(signal), s32(pid))
-    return _deliver(cpu, _find(cpu, s32(pid)), given, process=True)
+    return sigqueueinfo(cpu, s32(pid), _siginfo_from_user(cpu, info, s32(signal)))
+
+
+def sigqueueinfo(cpu: Cpu, pid: int, given: Siginfo) -> int:
+    """do_rt_sigqueueinfo."""
+    _check_honest(cpu, given, pid)
+    return _deliver(cpu, _find(cpu, pid), given, process=True)
 
 
 @syscall
 def sys_rt_tgsigqueueinfo(cpu: Cpu, tgid: int, tid: int, signal: int, info: int) -> int:
     """rt_tgsigqueueinfo(2)."""
-    given = _siginfo_from_user(cpu, info, s32(signal), s32(tid))
-    if s32(tgid) <= 0:
+    return tgsigqueueinfo(cpu, s32(tgid), s32(tid), _siginfo_from_user(cpu, info, s32(signal)))
+
+
+def tgsigqueueinfo(cpu: Cpu, tgid: int, tid: int, given: Siginfo) -> int:
+    """do_rt_tgsigqueueinfo."""
+    _check_honest(cpu, given, tid)
+    if tgid <= 0:
         raise SyscallError(Errno.EINVAL)
-    return _tkill(cpu, s32(tgid), s32(tid), given)
+    return _tkill(cpu, tgid, tid, given)
 
 
 # --- actions and masks ------------------------------------------------------------------------------------------------
@@ -141,11 +156,11 @@ def sys_rt_sigaction(cpu: Cpu, signal: int, new: int, old: int, size: int) -> in
     if new and bit(number) & UNBLOCKABLE:
         raise SyscallError(Errno.EINVAL)
     action = action_of(cpu.kernel, cpu.current, number)
-    before = bytes(action)
+    before = KSigAction(action.handler, action.flags & SA_KNOWN, action.restorer, action.mask)
     if new:
         set_action(cpu, number, KSigAction.from_buffer_copy(raw))
     if old:
-        copy_to_user(cpu, old, before)
+        copy_to_user(cpu, old, bytes(before))
     return 0
 
 
@@ -243,7 +258,18 @@ def sys_rt_sigtimedwait(cpu: Cpu, wanted: int, info: int, timeout: int, size: in
     """rt_sigtimedwait(2)."""
     _check_size(size)
     awaited = get_user(cpu, wanted) & ~UNBLOCKABLE
-    deadline = _deadline(cpu, timeout) if timeout else None
+    deadline = _deadline(cpu, copy_from_user(cpu, timeout, 16)) if timeout else None
+    signal = yield from sigtimedwait(cpu, awaited, deadline, lambda taken: _hand_over(cpu, info, taken))
+    return signal
+
+
+def _hand_over(cpu: Cpu, info: int, taken: Siginfo) -> None:
+    if info:
+        copy_to_user(cpu, info, taken.to_bytes())
+
+
+def sigtimedwait(cpu: Cpu, awaited: int, deadline: int | None, hand_over: Callable[[Siginfo], None]) -> Steps:
+    """do_sigtimedwait: take one of these signals, wait for it until the clock says `deadline`. The signal's number."""
     task = cpu.current
     taken = dequeue_signal(cpu, task, ~awaited)
     if taken is None and deadline != cpu.core.clock:
@@ -254,14 +280,16 @@ def sys_rt_sigtimedwait(cpu: Cpu, wanted: int, info: int, timeout: int, size: in
         taken = dequeue_signal(cpu, task, ~awaited)
     if taken is None:
         raise SyscallError(Errno.EINTR if signal_pending(task) else Errno.EAGAIN)
-    if info:
-        copy_to_user(cpu, info, taken.to_bytes())
+    hand_over(taken)
     return taken.signo
 
 
-def _deadline(cpu: Cpu, timeout: int) -> int:
-    raw = copy_from_user(cpu, timeout, 16)
-    seconds, nanoseconds = s64(int.from_bytes(raw[:8], "little")), s64(int.from_bytes(raw[8:], "little"))
+def _deadline(cpu: Cpu, timespec: bytes) -> int:
+    return deadline_of(cpu, s64(int.from_bytes(timespec[:8], "little")), s64(int.from_bytes(timespec[8:], "little")))
+
+
+def deadline_of(cpu: Cpu, seconds: int, nanoseconds: int) -> int:
+    """When the clock will have gone on by a timespec; EINVAL if it is none."""
     if seconds < 0 or not 0 <= nanoseconds < NSEC_PER_SEC:
         raise SyscallError(Errno.EINVAL)
     return cpu.core.clock + min(seconds * NSEC_PER_SEC + nanoseconds, 1 << 62)
