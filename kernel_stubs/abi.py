@@ -290,7 +290,9 @@ MAX_SYSCALLS = 512
 class SyscallCounts(Struct):
     """How often each system call that we do not have was asked for; the last one stands for all numbers above it."""
 
-    count: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * MAX_SYSCALLS]
+    count: Annotated[ctypes.Array[ctypes.c_uint32], ctypes.c_uint32 * MAX_SYSCALLS]
+    count32: Annotated[ctypes.Array[ctypes.c_uint32], ctypes.c_uint32 * MAX_SYSCALLS]
+    """The same of i386 system calls."""
 
 
 NR_VECTORS = 256

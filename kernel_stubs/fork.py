@@ -9,6 +9,7 @@ from kernel_stubs import mm, pgtable, ramfs, vma
 from kernel_stubs.abi import (
     INIT_PGD,
     THREAD_SIZE,
+    TS_COMPAT,
     InactiveTaskFrame,
     MmStruct,
     PtRegs,
@@ -20,7 +21,7 @@ from kernel_stubs.abi import (
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import copy_files, copy_fs, put_files, put_fs
-from kernel_stubs.segments import copy_segments
+from kernel_stubs.segments import NewTls, child_tls, copy_segments, give_tls
 from kernel_stubs.signal_state import copy_signals, release_signals
 from kernel_stubs.uaccess import put_user
 
@@ -189,6 +190,8 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     """A copy of the current task, which cannot run yet: its address."""
     kernel, parent = cpu.kernel, cpu.current
     check_clone(flags)
+    compat = parent.thread_info.status & TS_COMPAT
+    new_tls = child_tls(cpu, tls) if compat and flags & Clone.SETTLS else None
     data = mm.kernel_data(kernel.memory)
     if data.nr_tasks >= max_tasks(kernel):
         raise SyscallError(Errno.EAGAIN)
@@ -204,7 +207,7 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
         raise
     child.pid = alloc_pid(kernel)
     _set_family(kernel, parent, address, child, flags)
-    _copy_thread(cpu, regs, child, flags, stack, tls)
+    _copy_thread(cpu, regs, child, flags, stack, tls, new_tls)
     child.clear_child_tid = child_tid if flags & Clone.CHILD_CLEARTID else 0
     child.set_child_tid = child_tid if flags & Clone.CHILD_SETTID else 0
     if flags & Clone.VFORK:
@@ -246,7 +249,9 @@ def _set_family(kernel: Kernel, parent: TaskStruct, address: int, child: TaskStr
     child.exit_signal = flags & Clone.CSIGNAL
 
 
-def _copy_thread(cpu: Cpu, regs: PtRegs, child: TaskStruct, flags: int, stack: int, tls: int) -> None:
+def _copy_thread(
+    cpu: Cpu, regs: PtRegs, child: TaskStruct, flags: int, stack: int, tls: int, new_tls: NewTls | None
+) -> None:
     """The child's registers: the parent's, but for RAX, and its own stack if it got one."""
     kernel, engine = cpu.kernel, cpu.core.cpu
     top = child.stack + THREAD_SIZE - PtRegs.SIZE
@@ -257,7 +262,9 @@ def _copy_thread(cpu: Cpu, regs: PtRegs, child: TaskStruct, flags: int, stack: i
         own.sp = stack
     child.fsbase, child.gsbase = engine.fs_base, engine.kernel_gs_base
     copy_segments(cpu, child)
-    if flags & Clone.SETTLS:
+    if new_tls:
+        give_tls(child, new_tls)
+    elif flags & Clone.SETTLS:
         child.fsbase = tls
     if child.rseq:
         child.thread_info.flags |= Tif.NOTIFY_RESUME

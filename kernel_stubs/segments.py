@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from emu.arch import Msr, Selector
 from emu.machine.registers import DS, ES, FS, GS
@@ -10,6 +11,7 @@ from kernel_stubs.abi import GDT_ENTRY_TLS_MIN, NR_TLS_ENTRIES, TaskStruct, cpu_
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.uaccess import copy_from_user
 
 _LOADER = "load_user_segments"
 """Guest code of the images that have 32-bit programs."""
@@ -43,8 +45,11 @@ def load_segments(cpu: Cpu) -> Steps:
         return None
     load_tls(cpu, task)
     wanted = (task.segments.ds, task.segments.es, task.fsindex, task.gsindex)
-    if wanted != selectors(cpu):
-        yield from set_selectors(cpu, *wanted)
+    own = any(selector & ~3 and selector != Selector.USER_DS for selector in wanted[:2])
+    if own or wanted != selectors(cpu):  # the same selector may mean another descriptor
+        yield from set_selectors(cpu, *wanted, again=own)
+        cpu.core.write_msr(Msr.FS_BASE, task.fsbase)
+        cpu.core.write_msr(Msr.KERNEL_GS_BASE, task.gsbase)
     return None
 
 
@@ -54,15 +59,17 @@ def load_tls(cpu: Cpu, task: TaskStruct) -> None:
     cpu.memory.write(at, bytes(task.segments.tls))
 
 
-def set_selectors(cpu: Cpu, ds: int, es: int, fs: int, gs: int) -> Steps:
-    """Have the guest load all four; bases that were set by MSR stay for null selectors."""
+def set_selectors(cpu: Cpu, ds: int, es: int, fs: int, gs: int, *, again: bool = False) -> Steps:
+    """Have the guest load those that differ, or `again` all; bases that were set by MSR stay for null selectors."""
+    if _LOADER not in cpu.kernel.image.symbols:
+        return None
     engine = cpu.core.cpu
     fs_base, gs_base, before = engine.fs_base, engine.kernel_gs_base, selectors(cpu)
-    if (ds, es, fs) != before[:3]:
+    if again or (ds, es, fs) != before[:3]:
         yield Call(_LOADER, (ds, es, fs))
         if not fs & ~3:
             cpu.core.write_msr(Msr.FS_BASE, fs_base)
-    if gs != before[3]:
+    if again or gs != before[3]:
         yield Call("asm_load_gs_index", (gs,))
         if not gs & ~3:
             cpu.core.write_msr(Msr.KERNEL_GS_BASE, gs_base)
@@ -81,6 +88,45 @@ def start_segments(cpu: Cpu, *, ia32: bool) -> Steps:
     task.fsbase = task.gsbase = 0
     cpu.core.write_msr(Msr.FS_BASE, 0)
     cpu.core.write_msr(Msr.KERNEL_GS_BASE, 0)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTls:
+    """A TLS descriptor that a new task is to have."""
+
+    number: int
+    base: int
+    descriptor: int
+
+    @property
+    def selector(self) -> int:
+        """The one that leads to it."""
+        return self.number << 3 | 3
+
+
+def child_tls(cpu: Cpu, address: int) -> NewTls:
+    """What CLONE_SETTLS of a 32-bit system call wants: `address` is that of a user_desc."""
+    number, base, limit, bits = USER_DESC.unpack(copy_from_user(cpu, address, USER_DESC.size))
+    if not 0 <= number - GDT_ENTRY_TLS_MIN < NR_TLS_ENTRIES:
+        raise SyscallError(Errno.EINVAL)
+    return NewTls(number, base, tls_descriptor(base, limit, bits))
+
+
+def give_tls(child: TaskStruct, new: NewTls) -> None:
+    """do_set_thread_area for a task that does not run: a base that comes from the descriptor follows it."""
+    set_tls(child, new.number, new.descriptor)
+    if child.fsindex == new.selector:
+        child.fsbase = new.base
+    if child.gsindex == new.selector:
+        child.gsbase = new.base
+
+
+def reload_selector(cpu: Cpu, selector: int) -> Steps:
+    """Have the guest load those segments again whose descriptor has changed."""
+    present = selectors(cpu)
+    if selector in present:
+        yield from set_selectors(cpu, *present, again=True)
     return None
 
 

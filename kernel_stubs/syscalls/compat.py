@@ -12,7 +12,7 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.syscalls import table
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
-from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES, ia32_syscall_name
+from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 
 _NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
 _NUMBERS32 = {name: number for number, name in IA32_SYSCALL_NAMES.items()}
@@ -34,7 +34,7 @@ RENAMED = {
     "clock_getres_time64": "clock_getres", "clock_nanosleep_time64": "clock_nanosleep", "futex_time64": "futex",
     "sendfile64": "sendfile", "ppoll_time64": "ppoll", "utimensat_time64": "utimensat", "fchown32": "fchown",
     "lchown32": "lchown", "getresuid32": "getresuid",
-    "getresgid32": "getresgid", "_newselect": "-",
+    "getresgid32": "getresgid", "pselect6_time64": "pselect6",
 }  # fmt: skip
 
 CompatBody = Callable[..., int | Steps]
@@ -82,8 +82,7 @@ def ia32_call(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     same = _same(number)
     if same is not None:
         return (yield from table.invoke(cpu, same, args))
-    cpu.note(f"32-bit system call {ia32_syscall_name(number)} is not implemented")
-    return -Errno.ENOSYS
+    return table.not_implemented32(cpu, number)
 
 
 def native(cpu: Cpu, name: str, *args: int) -> Steps:

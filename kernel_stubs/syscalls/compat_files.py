@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from kernel_stubs.abi import TaskStruct
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.segments import USER_DESC, load_tls, set_tls, tls_descriptor, user_desc
+from kernel_stubs.segments import USER_DESC, load_tls, reload_selector, set_tls, tls_descriptor, user_desc
 from kernel_stubs.syscalls.compat import compat_syscall, native, user_space
 from kernel_stubs.syscalls.table import s32
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, get_user, put_user
@@ -237,13 +236,14 @@ def compat_sys_futex(cpu: Cpu, word: int, op: int, value: int, wait: int, word2:
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
 @compat_syscall
-def compat_sys_set_thread_area(cpu: Cpu, description: int) -> int:
+def compat_sys_set_thread_area(cpu: Cpu, description: int) -> Steps:
     """set_thread_area(2)."""
     number, base, limit, bits = USER_DESC.unpack(copy_from_user(cpu, description, USER_DESC.size))
     chosen = set_tls(cpu.current, number, tls_descriptor(base, limit, bits))
     load_tls(cpu, cpu.current)
     if number == -1:
         put_user(cpu, description, chosen, 4)
+    yield from reload_selector(cpu, chosen << 3 | 3)
     return 0
 
 
@@ -259,23 +259,8 @@ def compat_sys_get_thread_area(cpu: Cpu, description: int) -> int:
 
 @compat_syscall
 def compat_sys_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> Steps:
-    """clone(2): with CLONE_SETTLS `tls` is a user_desc for the child."""
-    if not flags & 0x80000:
-        return (yield from native(cpu, "clone", flags, stack, parent_tid, child_tid, 0))
-    number, base, limit, bits = USER_DESC.unpack(copy_from_user(cpu, tls, USER_DESC.size))
-    task = cpu.current
-    before = bytes(task.segments.tls)
-    set_tls(task, number, tls_descriptor(base, limit, bits))  # for the copy that the child gets
-    try:
-        return (yield from native(cpu, "clone", flags & ~0x80000, stack, parent_tid, child_tid, 0))
-    finally:
-        _put_back(cpu, task, before)
-
-
-def _put_back(cpu: Cpu, task: TaskStruct, tls: bytes) -> None:
-    for index, word in enumerate(struct.unpack("<3Q", tls)):
-        task.segments.tls[index] = word
-    load_tls(cpu, task)
+    """clone(2): with CLONE_SETTLS `tls` is the address of a user_desc for the child."""
+    return native(cpu, "clone", flags, stack, parent_tid, child_tid, tls)
 
 
 def _pointers(cpu: Cpu, address: int) -> list[int]:

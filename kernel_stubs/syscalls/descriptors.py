@@ -242,12 +242,13 @@ def sys_ppoll(cpu: Cpu, fds: int, count: int, timeout: int, mask: int, size: int
     return (yield from _poll(cpu, fds, count, deadline_from(cpu, timeout, 1)))
 
 
-def _select(cpu: Cpu, count: int, sets: tuple[int, int, int], deadline: int | None) -> Steps:
+def select_files(cpu: Cpu, count: int, sets: tuple[int, int, int], deadline: int | None, word: int = 8) -> Steps:
+    """core_sys_select; the sets are whole words of `word` bytes."""
     number = s32(count)
     if number < 0:
         raise SyscallError(Errno.EINVAL)
     number = min(number, NR_OPEN)
-    size = -(-number // 64) * 8
+    size = -(-number // (8 * word)) * word
     wanted = [int.from_bytes(copy_from_user(cpu, at, size), "little") if at else 0 for at in sets]
     while True:
         found = [0, 0, 0]
@@ -270,10 +271,10 @@ def _select(cpu: Cpu, count: int, sets: tuple[int, int, int], deadline: int | No
 @syscall
 def sys_select(cpu: Cpu, count: int, read: int, write: int, errors: int, timeout: int) -> Steps:
     """select(2)."""
-    return (yield from _select(cpu, count, (read, write, errors), deadline_from(cpu, timeout, 1000)))
+    return (yield from select_files(cpu, count, (read, write, errors), deadline_from(cpu, timeout, 1000)))
 
 
 @syscall
 def sys_pselect6(cpu: Cpu, count: int, read: int, write: int, errors: int, timeout: int, mask: int) -> Steps:
     """pselect6(2); the signal mask is not changed."""
-    return (yield from _select(cpu, count, (read, write, errors), deadline_from(cpu, timeout, 1)))
+    return (yield from select_files(cpu, count, (read, write, errors), deadline_from(cpu, timeout, 1)))

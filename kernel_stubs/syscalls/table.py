@@ -13,6 +13,7 @@ from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.entry_common import exit_to_user_mode_loop, sysret_allowed
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
+from kernel_stubs.syscalls.names32 import ia32_syscall_name
 
 Body = Callable[..., int | Steps]
 """body(cpu, up to six unsigned 64-bit arguments) -> result; SyscallError for a failure. Generators as in binding."""
@@ -74,6 +75,14 @@ def not_implemented(cpu: Cpu, number: int) -> int:
     return -Errno.ENOSYS
 
 
+def not_implemented32(cpu: Cpu, number: int) -> int:
+    """The same for an i386 system call."""
+    counts = SyscallCounts.from_buffer(cpu.memory.ram, SYSCALL_COUNTS).count32
+    counts[min(number, MAX_SYSCALLS - 1)] += 1
+    cpu.note(f"32-bit system call {ia32_syscall_name(number)} is not implemented")
+    return -Errno.ENOSYS
+
+
 def invoke(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     """Run one system call: its result, or -errno."""
     entry = _table.get(number)
@@ -96,9 +105,13 @@ def call(cpu: Cpu, number: int, args: tuple[int, ...]) -> int:
 
 
 def unknown_syscalls(kernel: Kernel) -> dict[str, int]:
-    """Name -> how often a system call was asked for that we do not have."""
-    counts = SyscallCounts.from_buffer(kernel.memory.ram, SYSCALL_COUNTS).count
-    return {syscall_name(number): int(counts[number]) for number in range(MAX_SYSCALLS) if counts[number]}
+    """Name -> how often a system call was asked for that we do not have; those of i386 have `ia32 ` before the name."""
+    counts = SyscallCounts.from_buffer(kernel.memory.ram, SYSCALL_COUNTS)
+    found = {syscall_name(number): int(counts.count[number]) for number in range(MAX_SYSCALLS) if counts.count[number]}
+    for number in range(MAX_SYSCALLS):
+        if counts.count32[number]:
+            found[f"ia32 {ia32_syscall_name(number)}"] = int(counts.count32[number])
+    return found
 
 
 @c_function

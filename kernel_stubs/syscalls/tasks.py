@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from emu.arch import Msr
 from kernel_stubs.abi import TASK_SIZE_MAX, Tif
+from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
 from kernel_stubs.rseq import CPU_ID_UNINITIALIZED, RSEQ_SIZE, write_cpu_id
+from kernel_stubs.segments import selectors, set_selectors
 from kernel_stubs.syscalls.table import s32, syscall
 from kernel_stubs.uaccess import access_ok, copy_to_user, put_user, strncpy_from_user
 from kernel_stubs.vma import STACK_LIMIT
@@ -24,16 +26,22 @@ _LIMITS: dict[int, tuple[int, int]] = {
 
 
 @syscall
-def sys_arch_prctl(cpu: Cpu, option: int, address: int) -> int:
-    """arch_prctl(2): FS and GS bases. The user's GS base is in KERNEL_GS_BASE while the kernel runs."""
+def sys_arch_prctl(cpu: Cpu, option: int, address: int) -> Steps:
+    """arch_prctl(2): FS and GS bases. The user's GS base is in KERNEL_GS_BASE while the kernel runs.
+
+    A base that is set makes the selector null.
+    """
     task, engine = cpu.current, cpu.core.cpu
+    ds, es, fs, gs = selectors(cpu)
     match s32(option):
         case 0x1002:  # ARCH_SET_FS
             _check_base(address)
+            yield from set_selectors(cpu, ds, es, 0, gs)
             task.fsbase = address
             cpu.core.write_msr(Msr.FS_BASE, address)
         case 0x1001:  # ARCH_SET_GS
             _check_base(address)
+            yield from set_selectors(cpu, ds, es, fs, 0)
             task.gsbase = address
             cpu.core.write_msr(Msr.KERNEL_GS_BASE, address)
         case 0x1003:  # ARCH_GET_FS

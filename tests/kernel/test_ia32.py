@@ -80,8 +80,14 @@ def test_the_vdso_enters_by_the_vendors_fast_call(vendor, function, smap):
 
 
 def test_an_unknown_number_is_enosys():
-    _, end = run(elf32(b"\xb8\x0f\x27\x00\x00\xcd\x80\xf7\xd8" + EXIT_WITH_EAX))
+    it, end = run(elf32(b"\xb8\x0f\x27\x00\x00\xcd\x80\xf7\xd8" + EXIT_WITH_EAX))
     assert end.text == "exited with status 38"
+    assert table.unknown_syscalls(it.system.kernel) == {"ia32 syscall_511": 1}
+
+
+def test_unknown_32_bit_calls_are_named():
+    it, _ = run(elf32(b"\xb8\x6e\x00\x00\x00\xcd\x80" + EXIT_WITH_EAX))
+    assert table.unknown_syscalls(it.system.kernel) == {"ia32 iopl": 1}
 
 
 def test_a_32_bit_program_wants_the_flag():
@@ -175,12 +181,28 @@ def native(path):
     return text, host.stdout.decode().splitlines()
 
 
+ARGUMENTS = {"signals32": (b"100000",)}
+"""How long the program waits for itself: our clock needs less than the host's scheduler."""
+
+
+def outcome(path, **options):
+    it, end = run(path.read_bytes(), argv=(path.name.encode(), *ARGUMENTS.get(path.name, ())), **options)
+    return end.text, it.stdout.decode().splitlines()
+
+
 @needs_m32
-@pytest.mark.parametrize("vendor", ["intel", "amd"])
-@pytest.mark.parametrize("name", ["hello32"])
-def test_the_output_is_that_of_a_native_run(compiled, name, vendor):
-    path = compiled(name)
-    it, end = run(path.read_bytes(), argv=(name.encode(),), profile=Profile(vendor=vendor))
-    text, lines = native(path)
-    assert it.stdout.decode().splitlines() == lines
-    assert end.text == text
+@pytest.mark.parametrize("name", ["hello32", "signals32", "processes", "threads", "family"])
+def test_the_output_is_that_of_a_native_run(compiled, name):
+    assert outcome(compiled(name)) == native(compiled(name))
+
+
+@needs_m32
+@pytest.mark.parametrize("name", ["hello32", "signals32"])
+def test_amds_fast_call_changes_nothing(compiled, name):
+    assert outcome(compiled(name), profile=Profile(vendor="amd")) == native(compiled(name))
+
+
+@needs_m32
+@pytest.mark.parametrize("name", ["signals32"])
+def test_a_busy_timer_on_two_cpus_changes_nothing(compiled, name):
+    assert outcome(compiled(name), timer_period=997, cpus=2) == native(compiled(name))

@@ -8,7 +8,7 @@ from booted import in_user
 from emu.machine.core import EndKind
 from emu.machine.registers import R8, R9, R10, RAX, RDI, RDX, RSI, RSP
 from kernel_stubs import uaccess
-from kernel_stubs.signal_frame import FRAME_SIZE, SIGCONTEXT, UC_MCONTEXT, UCONTEXT
+from kernel_stubs.signal_frame64 import FRAME_SIZE, SIGCONTEXT, UC_MCONTEXT, UCONTEXT
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
 NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
