@@ -34,7 +34,6 @@ C_FUNCTION_MODULES = (
 
 UNIMPLEMENTED = (
     "__do_softirq", "__switch_to", "do_SYSENTER_32", "do_fast_syscall_32", "make_task_dead", "ret_from_fork",
-    "sysvec_reboot",
 )  # fmt: skip
 """C functions that the sources call. Those that are not registered get a slot all the same; calling one is a crash."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kernel_stubs.abi import PtRegs, SystemVector
 from kernel_stubs.binding import Steps, c_function
-from kernel_stubs.context import Cpu
+from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
 from kernel_stubs.irq import irq_desc
 
@@ -55,3 +55,11 @@ def sysvec_threshold(cpu: Cpu, regs: PtRegs) -> Steps:
 def sysvec_deferred_error(cpu: Cpu, regs: PtRegs) -> Steps:
     """An uncorrected error that nobody has used yet (AMD)."""
     return (yield from _acknowledge(cpu, regs, SystemVector.DEFERRED_ERROR))
+
+
+@c_function
+def sysvec_reboot(cpu: Cpu, regs: PtRegs) -> None:
+    """Another CPU reboots the machine or has panicked: this one stops for good (stop_this_cpu())."""
+    irq_enter_rcu(cpu)
+    cpu.core.apic.eoi()
+    raise KernelOops("stopped for a reboot")

@@ -93,7 +93,8 @@ class Core(Processor):
     def advance(self, limit: int, until: Callable[[], bool] | None = None) -> End:
         """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then.
 
-        `until` is asked whenever the engine has stopped, which it does at every event that observers are told of.
+        `until` is asked whenever the engine has stopped, which it does at every event that observers are told of, and
+        after a delivery.
         """
         while True:
             if self._end is not None:
@@ -110,6 +111,8 @@ class Core(Processor):
             one_step = self._accept()
             if self._end is not None:
                 continue
+            if self._delivered_at == self.clock and until is not None and until():
+                return End(EndKind.UNTIL, self.cpu.ip)
             if self.halted:
                 end = self._sleep(limit)
                 if end is not None:

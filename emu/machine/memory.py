@@ -16,6 +16,8 @@ from emu.record import record
 
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _U64 = struct.Struct("<Q")
 
 
@@ -118,5 +120,7 @@ class Memory:
 
     def _frame_differs(self, frame: int, snapshot: RamSnapshot) -> bool:
         at = frame * PAGE_SIZE
-        was = snapshot.data[at : at + PAGE_SIZE]
-        return self.ram[at : at + PAGE_SIZE] != (was if was else bytes(PAGE_SIZE))
+        if at + PAGE_SIZE <= len(snapshot.data):
+            there = ctypes.cast(ctypes.c_char_p(snapshot.data), ctypes.c_void_p).value or 0
+            return bool(_memcmp(self.host_address + at, there + at, PAGE_SIZE))
+        return self.ram[at : at + PAGE_SIZE] != bytes(PAGE_SIZE)

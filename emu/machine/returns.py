@@ -49,7 +49,7 @@ def iret(core: Core, size: int) -> bool:
             raise CpuFault(Vector.GP, 0, f"IRETQ: RIP {frame.ip:#x} beyond the limit of CS {frame.cs:#x}")
     core.skip(0)
     flags = _loadable_flags(cpu.flags, frame.flags, cpu.cpl, size)
-    outward = frame.cpl > cpu.cpl
+    outward, in_user_mode = frame.cpl > cpu.cpl, cpu.cpl == 3
     mark_accessed(core.linear, frame.cs, code)
     cpu.load_segment(CS, frame.cs, code.flags, code.base, code.limit)
     if stack is None:
@@ -61,7 +61,8 @@ def iret(core: Core, size: int) -> bool:
     if outward:
         _drop_privileged_segments(core, frame.cpl)
     cpu.flags, cpu.sp, cpu.ip = flags, frame.sp, frame.ip
-    core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
+    if not in_user_mode:  # user mode's own is a jump like any other
+        core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
     return True
 
 

@@ -75,3 +75,67 @@ def test_linux_26_says_that_it_runs_64_bit_programs_only():
     source = parse_scenario('title = "t"\nkernel = "linux-2.6"\n[user]\nbits = 32\nasm = "nop"\n', "t.toml")
     with pytest.raises(ScenarioError, match="64-bit programs only"):
         list(run_scenario(source))
+
+
+USERS_OWN_IRETQ = """
+title = "user mode's own IRETQ"
+[user]
+asm = '''
+_start:
+    movq    %ss, %rax
+    pushq   %rax
+    leaq    8(%rsp), %rax
+    pushq   %rax
+    pushfq
+    movq    %cs, %rax
+    pushq   %rax
+    leaq    there(%rip), %rax
+    pushq   %rax
+    iretq
+there:
+    movl    $SYS_exit_group, %eax
+    xorl    %edi, %edi
+    syscall
+'''
+[expect]
+exit = 0
+"""
+
+
+def test_an_iretq_of_user_mode_is_no_return_from_the_kernel():
+    (report,) = run_scenario(parse_scenario(USERS_OWN_IRETQ, "t.toml"))
+    assert report.passed, report.violations
+
+
+BAD_STACK = """
+title = "t"
+[user]
+asm = "_start: movl $SYS_getpid, %eax\\nsyscall"
+[[inject]]
+event = "memory"
+at = "do_syscall_64+0x4"
+address = "regs:ss"
+value = 0xf
+[expect]
+signal = "SIGSEGV"
+"""
+"""A selector of the LDT, which is empty: IRETQ goes by espfix64, and faults there."""
+
+
+def test_a_refused_return_by_espfix_is_a_signal():
+    (report,) = run_scenario(parse_scenario(BAD_STACK, "t.toml"))
+    assert report.passed, (report.violations, report.unmet)
+
+
+@pytest.mark.parametrize(
+    ("old", "invariant"),
+    [("    SWITCH_TO_USER_CR3 scratch=%rdi\n    popq    %rdi\n    swapgs\n    movq    %rax, %rsp\n", "page tables"),
+     ("    pushq   %rdi\n    swapgs\n    SWITCH_TO_KERNEL_CR3 scratch=%rdi\n", "GS nesting")],
+)  # fmt: skip
+def test_a_break_of_espfix_is_noticed(old, invariant):
+    text = source_files("linux-6")["entry_64.S"]
+    assert text.count(old) == 1
+    gone = "    SWITCH_TO_USER_CR3 scratch=%rdi\n" if invariant == "page tables" else "    swapgs\n"
+    image = build_image("linux-6", Profile(), (("entry_64.S", text.replace(old, old.replace(gone, "", 1))),))
+    (report,) = run_scenario(parse_scenario(BAD_STACK, "t.toml"), image)
+    assert report.violations[0].invariant == invariant

@@ -15,6 +15,7 @@ class PageTables(Invariant):
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
+        self._iret = view.image.symbols.get("native_irq_return_iret")
         if view.isolated:
             self.handlers = {
                 SystemCall: self._left_user_mode,
@@ -35,6 +36,9 @@ class PageTables(Invariant):
         elif self.view.user_cr3(cr3) and self.view.in_c(ip):
             message = f"C function {self.view.symbol(ip)} is reached with the user's page tables, CR3 {cr3:#x}"
             self.violated(event, message, ip=self.view.call_site_of_frame(event.frame))
+        elif ip == self._iret and self.view.kernel_cr3(cr3):
+            message = f"the IRETQ to user mode is reached with the kernel's page tables, CR3 {cr3:#x}"
+            self.violated(event, message, ip=ip)
 
     def _c_called(self, event: CCalled) -> None:
         if self.view.user_cr3(event.cr3):

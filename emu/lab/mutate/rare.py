@@ -27,6 +27,20 @@ action:
     .quad handler, 0x44000000, restorer, 0
 """
 """... which only returns (SA_RESTORER, SA_NODEFER)."""
+IN_64_BITS = """
+    pushq   $0x2b
+    pushq   %rsp
+    pushfq
+    pushq   $0x23
+    leaq    compatible(%rip), %rax
+    pushq   %rax
+    movabsq $0x1234567800000014, %rax
+    movabsq $0x13579bdf02468bcf, %r11
+    iretq
+compatible:
+    {call}
+"""
+"""A 64-bit program goes on in compatibility mode, with registers that no 32-bit program has."""
 
 SELECTOR_GONE = """
 _start:

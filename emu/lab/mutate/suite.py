@@ -221,7 +221,12 @@ def _rare() -> list[Check]:
     for vendor, entry in (("intel", "SYSENTER"), ("amd", "SYSCALL")):
         handler = "do_SYSENTER_32" if entry == "SYSENTER" else "do_fast_syscall_32"
         plain = rare.fast_call(0x40400)
-        usual = [(flags, scenario(entry, rare.fast_call(flags), vendor=vendor, bits=32)) for flags in (0x40400, 0x4000)]
+        usual = [
+            (flags, scenario(entry, rare.fast_call(flags), vendor=vendor, bits=32))
+            for flags in (0x400, 0x40400, 0x4000)
+        ]
+        asm = f"_start:\n{_SET}" + rare.IN_64_BITS.format(call=entry.lower())
+        found.append(Check(f"{entry}, 64-bit registers", scenario(entry, asm, vendor=vendor)))
         found += [Check(f"{entry}, flags {flags:#x}", text) for flags, text in usual]
         table = _inject(event="memory", at=f"{handler}+0x4", address="regs:flags", value=0x10202)
         found.append(Check(f"{entry}, IRETQ", scenario(entry, plain, table, vendor=vendor, bits=32)))

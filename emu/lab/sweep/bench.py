@@ -87,6 +87,10 @@ class Bench:
             if event.injected:
                 self.injected = event
 
+    def has_injected(self) -> bool:
+        """Whether an event from outside was delivered since `injected` was last cleared."""
+        return self.injected is not None
+
     # --- to and fro -------------------------------------------------------------------------------------------------
     def save(self) -> Saved:
         """The state; only at rest (Binding.at_rest)."""
@@ -144,12 +148,12 @@ class Bench:
             if self.core.clock >= limit or self.deliveries > _MAX_DELIVERIES:
                 return End(EndKind.LIMIT, self.core.cpu.ip, "endless loop")
 
-    def step(self) -> End | None:
-        """To the next boundary; the end of the run if there is none."""
+    def step(self, until: Callable[[], bool] | None = None) -> End | None:
+        """To the next boundary; the end of the run if there is none, or an End where `until` holds (UNTIL)."""
         self.core.stops.pass_breakpoints(False)
         start = self.here
         while True:
-            end = self._advance(start.clock + 1, None, None)
+            end = self._advance(start.clock + 1, until, None)
             if end is not None or self.here != start:
                 return end
 

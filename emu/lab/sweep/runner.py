@@ -42,8 +42,11 @@ class Runner:
         except (CannotInject, KernelOops):
             return None
         delivered = bench.injected is not None
-        end = None if delivered else bench.step()
+        end = None
         if not delivered:
+            end = bench.step(bench.has_injected)
+            if end is not None and end.kind is EndKind.UNTIL:
+                end = None  # at the handler's first instruction
             delivered = self._was_delivered(event, start)
         if end is None and not delivered and following is not None and self._is_next(event, following):
             return Result(PENDING, False, same_as_next=True)
