@@ -14,7 +14,7 @@ from emu.errors import Entry64Error
 
 def add_commands(group: click.Group) -> None:
     """Make them commands of `entry64`."""
-    for command in (sweep, mutate, check, report):
+    for command in (sweep, mutate, check, report, coverage):
         group.add_command(command)
 
 
@@ -186,3 +186,34 @@ def report(database: str, output: str, sources: str | None) -> None:
         raise Entry64Error(f"{database}: there are no sweeps in it")
     write_whole(Path(output), render(data))
     click.echo(f"{output}: {len(data)} sweep{'' if len(data) == 1 else 's'}")
+
+
+# --- coverage ---------------------------------------------------------------------------------------------------------
+@click.command()
+@click.argument("kernels", nargs=-1, metavar="[KERNEL...]")
+@click.option("--scenarios", "paths", multiple=True, metavar="PATH", help="These, or a folder's, not the shipped ones.")
+@click.option("--listing", is_flag=True, help="Every instruction, executed (+), listed (=) or missing (-).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def coverage(kernels: tuple[str, ...], paths: tuple[str, ...], listing: bool, as_json: bool) -> None:
+    """Which instructions of the entry code the scenarios execute.
+
+    What they leave out must be listed with a reason in the image's unexecuted.toml, and only that: else the exit status
+    is 1.
+    """
+    import json
+
+    from emu.errors import ImageError
+    from emu.lab import coverage as covering
+    from emu.lab.check.regression import collect
+    from kernel_stubs.kernel_image import kernel_names
+
+    for kernel in kernels:
+        if kernel not in kernel_names():
+            raise ImageError(f"no kernel image {kernel!r}; there are {', '.join(kernel_names())}")
+    found = covering.cover([file for _, file in collect(paths)], kernels or kernel_names())
+    if as_json:
+        click.echo(json.dumps([covering.as_dict(one) for one in found], indent=2))
+    else:
+        for one in found:
+            click.echo("\n".join(covering.text_lines(one, listing=listing)))
+    sys.exit(0 if all(one.complete for one in found) else 1)

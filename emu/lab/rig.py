@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from asm import Image
 from emu.arch import Vector
@@ -26,12 +26,30 @@ from kernel_stubs.mm import kernel_data
 from kernel_stubs.syscalls.table import unknown_syscalls
 
 if TYPE_CHECKING:
-    from emu.lab.observers.trace import Trace as TraceObserver
+    from emu.machine.machine import Machine
 
 BOOTED = "syscall_exit_to_user_mode"
 """C function that a new process goes to user mode by; what happens before it is boot."""
 SLICE = 1_000_000
 """Instructions between two looks at the program's output."""
+
+
+class Attachable(Protocol):
+    """An observer that has the CPUs of a machine record."""
+
+    def attach(self, machine: Machine) -> None:
+        """Begin."""
+
+
+class Tracing(Protocol):
+    """What a run asks for its trace."""
+
+    @property
+    def boot(self) -> bool:
+        """Whether to begin at the first instruction of the kernel, not when it goes to user mode for the first time."""
+
+    def begin(self, view: View) -> Attachable:
+        """The observer that writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,7 @@ class Trace:
     boot: bool = False
     """Whether to begin at the first instruction of the kernel, not when it goes to user mode for the first time."""
 
-    def begin(self, view: View) -> TraceObserver:
+    def begin(self, view: View) -> Attachable:
         """The observer that writes it, after a first line."""
         from emu.lab.observers.trace import JsonlTrace, TextTrace
 
@@ -143,7 +161,7 @@ class Rig:
         reproduce: str,
         *,
         allowed: frozenset[str] = frozenset(),
-        trace: Trace | None = None,
+        trace: Tracing | None = None,
         log: bool = True,
         on_output: Callable[[int, bytes], None] | None = None,
     ) -> Facts:
@@ -208,7 +226,7 @@ class Rig:
         fired: list[str],
         missed: list[str],
         on_output: Callable[[int, bytes], None] | None,
-        tracer: TraceObserver | None,
+        tracer: Attachable | None,
     ) -> End:
         """To the end. `tracer` is to be attached once the kernel has booted."""
         machine = self._system.machine

@@ -12,7 +12,7 @@ from emu.lab.both_modes import check_both_modes
 from emu.lab.injection import Injection, resolve
 from emu.lab.judge import unmet
 from emu.lab.places import Places
-from emu.lab.rig import Facts, Rig, Trace
+from emu.lab.rig import Facts, Rig, Tracing
 from emu.lab.scenario import Scenario, ScenarioFile
 from emu.lab.violation import Violation
 from emu.machine.schedule import Interleaving
@@ -167,7 +167,7 @@ def _check_function_names(file: ScenarioFile, image: Image) -> None:
 
 
 def run_prepared(
-    prepared: Prepared, command: str, trace: Callable[[str], Trace] | None = None, options: tuple[str, ...] = ()
+    prepared: Prepared, command: str, trace: Callable[[str], Tracing] | None = None, options: tuple[str, ...] = ()
 ) -> Iterator[Report]:
     """Run the cases one after the other.
 
