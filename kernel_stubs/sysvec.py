@@ -1,13 +1,13 @@
 """The local APIC's other vectors: what its error sources raise, and rare IPIs (arch/x86/kernel/irq.c).
 
-Nobody queues work for them yet, so each counts itself in its vector's descriptor and tells the APIC.
+Nobody queues work for them yet, so each but the last counts itself in its vector's descriptor and tells the APIC.
 """
 
 from __future__ import annotations
 
 from kernel_stubs.abi import PtRegs, SystemVector
-from kernel_stubs.binding import Steps, c_function
-from kernel_stubs.context import Cpu, KernelOops
+from kernel_stubs.binding import Call, Steps, c_function
+from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
 from kernel_stubs.irq import irq_desc
 
@@ -58,8 +58,10 @@ def sysvec_deferred_error(cpu: Cpu, regs: PtRegs) -> Steps:
 
 
 @c_function
-def sysvec_reboot(cpu: Cpu, regs: PtRegs) -> None:
-    """Another CPU reboots the machine or has panicked: this one stops for good (stop_this_cpu())."""
+def sysvec_reboot(cpu: Cpu, regs: PtRegs) -> Steps:
+    """Another CPU shuts the system down: this one stops for good (arch/x86/kernel/smp.c)."""
     irq_enter_rcu(cpu)
     cpu.core.apic.eoi()
-    raise KernelOops("stopped for a reboot")
+    cpu.note(f"CPU {cpu.number} stops")
+    yield Call("stop_this_cpu")
+    return None

@@ -71,6 +71,17 @@ rewind_stack_and_make_dead:
     call    make_task_dead
     ud2
 
+# void stop_this_cpu(void): this CPU has nothing more to do, ever; only an NMI or INIT gets through.
+# Entry: any stack.
+# Exit:  none.
+.balign 16, 0xcc
+.globl stop_this_cpu
+stop_this_cpu:
+    cli
+.Lstopped:
+    hlt
+    jmp     .Lstopped
+
 # void asm_load_gs_index(u16 selector).  MOV to GS writes GS_BASE, which is this CPU's own just now: with the user's
 # swapped in, it changes that one.
 # Entry: RDI = selector, IF=0, kernel GS.

@@ -194,7 +194,7 @@ def checks(*, fsgsbase: bool = True, own: tuple[ScenarioFile, ...] = ()) -> tupl
     return (*found, *(Check(file.name, file.text) for file in own))
 
 
-_CRASHED = '[expect]\nend = "crashed"\n'
+_HALTED = '[expect]\nend = "halted"\n'
 
 
 def _rare() -> list[Check]:
@@ -214,7 +214,7 @@ def _rare() -> list[Check]:
         found.append(Check(f"interrupt {vector:#x} in a softirq", scenario("softirq", GETPID, *tables)))
     for name in ("user:here", "do_syscall_64+0x4"):
         table = _inject(event="irq", at=name, vector=int(SystemVector.REBOOT))
-        found.append(Check(f"reboot at {name}", scenario("reboot", GETPID, table, _CRASHED)))
+        found.append(Check(f"reboot at {name}", scenario("reboot", GETPID, table, _HALTED)))
     table = _inject(event="memory", at="do_syscall_64+0x4", address="regs:ss", value=0xF)
     found.append(Check("16-bit stack segment", scenario("16-bit stack segment", GETPID, table)))
     found.append(Check("selector that is gone", scenario("selector that is gone", rare.SELECTOR_GONE)))
