@@ -281,6 +281,12 @@ class KernelData(Struct):
     net_async: U32
     no_isolation: U64
     """Not 0: user mode runs on a process's first PGD, which has the kernel's half too; the second is not used."""
+    poke_address: U64
+    """Where text patching has put an INT3 for a moment (kernel_stubs.text_poke), 0 for nowhere."""
+    poke_opcode: Annotated[ctypes.Array[ctypes.c_uint8], ctypes.c_uint8 * 8]
+    """The instruction that stood there."""
+    oops_is_survived: U64
+    """kernel.panic_on_oops=0: an oops ends the task, not the run."""
 
 
 MAX_SYSCALLS = 512

@@ -233,8 +233,10 @@ class Binding:
             self._leave(core, running.name, running.slot, end.value)
             return
         except GUEST_FAULTS as fault:
-            core.crash(f"{running.name}: {fault}")
-            return
+            if not isinstance(fault, KernelOops) or not isinstance(fault.instead, Call):
+                core.crash(f"{running.name}: {fault}")
+                return
+            step = fault.instead
         engine = core.cpu
         if isinstance(step, Leave):
             running.steps.close()

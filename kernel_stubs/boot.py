@@ -60,6 +60,8 @@ class BootOptions:
     """Have the NMI handler touch an unmapped page, so that a page fault and its IRETQ happen inside every NMI."""
     interleaving: Interleaving | None = None
     """How several CPUs take turns."""
+    panic_on_oops: bool = True
+    """An exception in kernel mode ends the run, not only the task (sysctl kernel.panic_on_oops)."""
     timer_period: int = 0
     """Instructions between two APIC timer interrupts; 0: no timer."""
     files: tuple[InputFile, ...] = ()
@@ -123,7 +125,9 @@ def _fill_memory(memory: Memory, options: BootOptions) -> list[int]:
         raise OutOfMemoryError
     mm.init_memory(memory, page_align(end))
     _map_image(memory, image)
-    mm.kernel_data(memory).timer_period = options.timer_period
+    data = mm.kernel_data(memory)
+    data.timer_period = options.timer_period
+    data.oops_is_survived = int(not options.panic_on_oops)
     mm.kernel_data(memory).no_isolation = is_linux26(image)
     records = []
     per_cpu_offset = mm.image_physical(image.symbol("__per_cpu_offset"))

@@ -49,7 +49,14 @@ class InputFile:
 
 
 class KernelOops(Exception):
-    """The kernel cannot go on (bad access in kernel mode, #DF, fatal machine check): ends the run as a result."""
+    """The kernel cannot go on (bad access in kernel mode, #DF, fatal machine check): ends the run as a result.
+
+    If only the current task cannot, `instead` is what the C function does now (a step of it).
+    """
+
+    def __init__(self, text: str, instead: object = None) -> None:
+        super().__init__(text)
+        self.instead = instead
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit, irqentry_nmi_enter, irqentry_nmi_exit
 from kernel_stubs.signal import SI_KERNEL, TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE, Sig, force_sig
+from kernel_stubs.text_poke import poke_int3_handler
 from kernel_stubs.traps import do_trap
 
 DR6_RESERVED = 0xFFFF_0FF0
@@ -59,5 +60,7 @@ def exc_debug(cpu: Cpu, regs: PtRegs) -> None:
 
 @c_function
 def exc_int3(cpu: Cpu, regs: PtRegs) -> Steps:
-    """#BP, vector 3."""
+    """#BP, vector 3: of user mode's, or where kernel code is being patched."""
+    if not regs.user_mode and poke_int3_handler(cpu, regs):
+        return None
     return (yield from do_trap(cpu, regs, Vector.BP, Sig.SIGTRAP, "int3", 0, SI_KERNEL, 0))

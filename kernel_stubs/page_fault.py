@@ -14,6 +14,7 @@ from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.entry_common import irqentry_exit
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.extable import fixup_exception
+from kernel_stubs.oops import die
 from kernel_stubs.signal import SEGV_ACCERR, SEGV_MAPERR, Sig, force_sig
 
 
@@ -85,7 +86,7 @@ def exc_page_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
     elif not regs.user_mode:
         if fixup_exception(cpu, regs):
             return None
-        raise KernelOops(describe_oops(cpu, regs, error_code, address))
+        raise die(cpu, describe_oops(cpu, regs, error_code, address))
     else:
         yield Window()
         _do_user_addr_fault(cpu, error_code, address)
@@ -100,7 +101,7 @@ def _do_kern_addr_fault(cpu: Cpu, regs: PtRegs, error_code: int, address: int) -
     elif error_code & (PageFault.P | PageFault.RSVD) or not vmalloc_fault(cpu.kernel, address):
         if fixup_exception(cpu, regs):
             return
-        raise KernelOops(describe_oops(cpu, regs, error_code, address))
+        raise die(cpu, describe_oops(cpu, regs, error_code, address))
     else:
         cpu.note(f"mapped vmalloc page {address & -PAGE_SIZE:#x}")
 

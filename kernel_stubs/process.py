@@ -166,6 +166,6 @@ def release_task(kernel: Kernel, address: int) -> None:
 @c_function
 def make_task_dead(cpu: Cpu, signal: int) -> Steps:
     """From rewind_stack_and_make_dead: the task's kernel code went wrong."""
-    do_group_exit(cpu, signal & 0x7F)
+    request_exit(cpu, signal & 0x7F)
     yield from do_exit(cpu)
     return None

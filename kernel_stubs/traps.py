@@ -10,6 +10,7 @@ from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit
 from kernel_stubs.espfix import is_espfix
 from kernel_stubs.extable import fixup_exception
 from kernel_stubs.fpu import exception_code, save_user_fpu, saved_fpu
+from kernel_stubs.oops import die
 from kernel_stubs.signal import (
     BUS_ADRALN,
     BUS_OBJERR,
@@ -22,9 +23,9 @@ from kernel_stubs.signal import (
 )
 
 
-def die(cpu: Cpu, regs: PtRegs, text: str, error_code: int) -> KernelOops:
-    """The oops for an exception in kernel mode."""
-    return KernelOops(f"{text}: {error_code & 0xFFFF:04x}, RIP {cpu.kernel.image.symbolize(regs.ip)}")
+def describe(cpu: Cpu, regs: PtRegs, text: str, error_code: int = 0) -> str:
+    """Linux's words for an exception in kernel mode, on one line."""
+    return f"{text}: {error_code & 0xFFFF:04x}, RIP {cpu.kernel.image.symbolize(regs.ip)}"
 
 
 def do_trap(
@@ -35,7 +36,7 @@ def do_trap(
     if not regs.user_mode:
         if fixup_exception(cpu, regs):
             return None
-        raise die(cpu, regs, text, error_code)
+        raise die(cpu, describe(cpu, regs, text, error_code))
     task = cpu.current
     task.trap_nr, task.error_code = vector, error_code
     yield from cond_local_irq_enable(regs)
@@ -73,7 +74,7 @@ def exc_device_not_available(cpu: Cpu, regs: PtRegs) -> Steps:
     """#NM, vector 7. FPU state is switched eagerly, so CR0.TS should never be set: clear it, and let the code go on."""
     cr0 = cpu.core.cpu.cr0
     if not cr0 & Cr0.TS:
-        raise die(cpu, regs, "unexpected #NM exception", 0)
+        raise die(cpu, describe(cpu, regs, "unexpected #NM exception"))
     cpu.note("unexpected #NM exception: CR0.TS was set")
     cpu.core.cpu.set_control(cr0=cr0 & ~Cr0.TS)
     yield from irqentry_exit(cpu, regs)
@@ -124,7 +125,7 @@ def math_error(cpu: Cpu, regs: PtRegs, vector: int, text: str) -> Steps:
     if not regs.user_mode:
         if fixup_exception(cpu, regs):
             return None
-        raise die(cpu, regs, text, 0)
+        raise die(cpu, describe(cpu, regs, text))
     yield from cond_local_irq_enable(regs)
     task = cpu.current
     task.trap_nr, task.error_code = vector, 0

@@ -158,17 +158,18 @@ def _covered(kernel: str, known: dict[Site, tuple[int, str, str]], executed: set
     return Covered(kernel, tuple(instructions), stale)
 
 
-def _matches(row: dict[str, str], site: Site, where: str, text: str) -> bool:
-    """Whether a row means this instruction: its routine, or source file, and optionally its text's beginning."""
+def _matches(row: dict[str, Any], site: Site, where: str, text: str) -> bool:  # Any: as TOML has it
+    """Whether a row means this instruction: its routine, place or source file, and optionally its text's beginning."""
     files = {str(position.file) for position in (site.position, *site.macro_sites)}
     return (
         row.get("routine", where.partition("+")[0]) == where.partition("+")[0]
+        and where in row.get("places", (where,))
         and row.get("file", site.position.file) in files
         and text.startswith(row.get("instruction", ""))
     )
 
 
-def listed(kernel: str) -> list[dict[str, str]]:
+def listed(kernel: str) -> list[dict[str, Any]]:
     """The rows of an image's list; ImageError if it is not as it should be."""
     path = SOURCES / kernel / LISTED
     try:
@@ -179,10 +180,10 @@ def listed(kernel: str) -> list[dict[str, str]]:
         raise ImageError(f"{path.name}: {error}") from None
     rows = data.get("unexecuted", [])
     for row in rows:
-        if not row.get("reason") or not (row.keys() - {"reason", "instruction"}) <= {"routine", "file"}:
-            raise ImageError(f"{path.name}: {row}: a row has a reason, and routine or file, and maybe instruction")
-        if not row.keys() & {"routine", "file"}:
-            raise ImageError(f"{path.name}: {row}: a row names a routine or a file")
+        if not row.get("reason") or not (row.keys() - {"reason", "instruction"}) <= {"routine", "file", "places"}:
+            raise ImageError(f"{path.name}: {row}: a row has a reason, and routine, file or places, maybe instruction")
+        if not row.keys() & {"routine", "file", "places"}:
+            raise ImageError(f"{path.name}: {row}: a row names a routine, a file or places")
     return list(rows)
 
 

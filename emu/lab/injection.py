@@ -25,6 +25,7 @@ from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.linux26.thread_info import show_work
 from kernel_stubs.pgtable import PROTNONE
 from kernel_stubs.signal import signal_name
+from kernel_stubs.text_poke import begin_text_poke
 
 SYSTEM_REGISTERS = ("rip", "rflags", "fs_base", "gs_base", "kernel_gs_base", "cr2")
 _FLAGS = sum(flag for flag in Rflags if flag not in (Rflags.VM, Rflags.VIF, Rflags.VIP))
@@ -69,14 +70,20 @@ def resolve(
         here = partial(where, index)
         if spec.cpu >= cpus:
             raise ScenarioError(f"{here('cpu')}: no CPU {spec.cpu}; the machine has {cpus}, counted from 0")
-        what, action = _action(spec, places, here)
         boundaries: list[Boundary | None] = [None]
         if spec.at is not None:
             boundaries = [places.boundary(spec.at, here("at"))]
         elif spec.each is not None:
             boundaries = [*places.boundaries(spec.each, here("each"))]
+        actions = [(*_action(one, places, here), one.hit) for one in spec.single()]
         cases = [
-            [*case, Injection(index + 1, what, action, spec.cpu, boundary, spec.hit, spec.instruction)]
+            [
+                *case,
+                *(
+                    Injection(index + 1, what, action, spec.cpu, boundary, hit, spec.instruction)
+                    for what, action, hit in actions
+                ),
+            ]
             for boundary in boundaries
             for case in cases
         ]
@@ -88,8 +95,8 @@ class Plan:
     """The injections of one run that are still to come."""
 
     waiting: list[Injection]
-    arrivals: dict[int, int] = field(default_factory=dict)
-    """Injection number -> how often its boundary was reached."""
+    arrivals: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Number and hit of an injection -> how often its boundary was reached."""
     _last: dict[int, tuple[int, int]] = field(default_factory=dict)
     """CPU -> clock and address of its last arrival at a boundary."""
     _resuming: set[tuple[int, int]] = field(default_factory=set)
@@ -140,8 +147,8 @@ class Plan:
             return core.clock >= injection.instruction
         if not arrived or injection.boundary is None or core.cpu.ip not in injection.boundary.addresses:
             return False
-        count = self.arrivals.get(injection.number, 0) + 1
-        self.arrivals[injection.number] = count
+        key = injection.number, injection.hit
+        count = self.arrivals[key] = self.arrivals.get(key, 0) + 1
         return count == injection.hit
 
 
@@ -171,6 +178,8 @@ def _action(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
             return _signal(spec)
         case "thread-flag":
             return _thread_flag(spec, where)
+        case "text-poke":
+            return _text_poke(spec, places, where)
 
 
 def _irq(spec: Inject, where: Where) -> tuple[str, Fire]:
@@ -249,6 +258,20 @@ def _memory(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
             kernel.memory.write(_physical(kernel, core, address + offset), bytes((byte,)))
 
     return f"{size} bytes at {spec.address} = {spec.value}", fire
+
+
+def _text_poke(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
+    assert spec.address is not None
+    find = places.address(spec.address, where("address"))
+
+    def fire(kernel: Kernel, core: Core) -> None:
+        address = find(kernel, core)
+        try:
+            begin_text_poke(kernel, address)
+        except ValueError as error:
+            raise CannotInject(str(error)) from None
+
+    return f"INT3 of text patching at {spec.address}", fire
 
 
 def _signal(spec: Inject) -> tuple[str, Fire]:

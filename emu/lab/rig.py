@@ -264,7 +264,7 @@ class Rig:
         head = f"injection {injection.number} ({injection})"
         if injection.boundary is None:
             return f"{head}: the run ended before that instruction"
-        count = plan.arrivals.get(injection.number, 0)
+        count = plan.arrivals.get((injection.number, injection.hit), 0)
         if not count:
             return f"{head}: the injection point was never reached"
         return f"{head}: the injection point was reached only {'once' if count == 1 else f'{count} times'}"

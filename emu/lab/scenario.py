@@ -54,6 +54,20 @@ def vector_number(value: object) -> object:
     return value
 
 
+def vector_range(value: object) -> object:
+    """`"0x20..0xeb"` -> the vectors from the first to the last; else one vector."""
+    if isinstance(value, str) and ".." in value:
+        first, _, last = value.partition("..")
+        try:
+            numbers = tuple(range(int(first, 0), int(last, 0) + 1))
+        except ValueError:
+            raise ValueError(f"{value!r} is no range of vectors, such as '0x20..0xeb'") from None
+        if not numbers or numbers[0] < 0 or numbers[-1] > 255:
+            raise ValueError(f"{value!r} is no range of vectors: they rise from 0 to 255 at most")
+        return numbers
+    return (vector_number(value),)
+
+
 def _place(value: object) -> object:
     """A number is a place too."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -70,6 +84,10 @@ Place = Annotated[str, BeforeValidator(_place), Field(min_length=1, json_schema_
 """An address or value: a number, or text that emu.lab.places resolves (`symbol+0x8`, `user:label`, `tss:ist1`)."""
 SignalNumber = Annotated[int, BeforeValidator(signal_number), Field(ge=1, le=64, json_schema_extra=_INT_OR_STRING)]
 VectorNumber = Annotated[int, BeforeValidator(vector_number), Field(ge=0, le=255, json_schema_extra=_INT_OR_STRING)]
+VectorRange = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=255)], ...],
+    BeforeValidator(vector_range), Field(json_schema_extra=_INT_OR_STRING),
+]  # fmt: skip
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -115,23 +133,26 @@ class Options(Model):
 
     nmi_touches_memory: bool = False
     """exc_nmi touches kernel memory that is not mapped yet, so it takes a page fault, whose IRETQ unmasks NMIs."""
+    panic_on_oops: bool = True
+    """An exception in kernel mode ends the run; else it ends the task, unless that is init or in an interrupt."""
 
 
 EventName = Literal[
     "nmi", "irq", "timer", "machine-check", "exception", "page-not-present", "register", "memory", "signal",
-    "thread-flag",
+    "thread-flag", "text-poke",
 ]  # fmt: skip
 _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "nmi": ((), ()),
-    "irq": ((), ("vector", "line")),
+    "irq": ((), ("vector", "vectors", "line")),
     "timer": ((), ()),
     "machine-check": ((), ()),
-    "exception": (("vector",), ("error_code", "address")),
+    "exception": ((), ("vector", "vectors", "error_code", "address")),
     "page-not-present": (("address",), ()),
     "register": (("register", "value"), ()),
     "memory": (("address", "value"), ("size",)),
     "signal": (("signal",), ()),
     "thread-flag": (("flag",), ()),
+    "text-poke": (("address",), ()),
 }
 """Event -> fields that it needs, fields that it may have."""
 
@@ -146,6 +167,8 @@ class Inject(Model):
     hit: PositiveInt = 1
     cpu: NonNegativeInt = 0
     vector: VectorNumber | None = None
+    vectors: Annotated[tuple[VectorRange, ...], Field(strict=False)] | None = None
+    """One at each arrival, from `hit` on."""
     line: NonNegativeInt | None = None
     error_code: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] | None = None
     address: Place | None = None
@@ -164,19 +187,50 @@ class Inject(Model):
         if self.instruction is not None and self.hit != 1:
             raise ValueError("hit counts arrivals at a place; it makes no sense with instruction")
         needed, allowed = _FIELDS[self.event]
-        for name in ("vector", "line", "error_code", "address", "value", "size", "register", "signal", "flag"):
+        for name in (
+            "vector",
+            "vectors",
+            "line",
+            "error_code",
+            "address",
+            "value",
+            "size",
+            "register",
+            "signal",
+            "flag",
+        ):
             present = self.field(name) is not None
             if present and name not in needed and name not in allowed:
                 raise ValueError(f"event {self.event!r} has no {name}")
             if not present and name in needed:
                 raise ValueError(f"event {self.event!r} needs {name}")
-        if self.event == "irq" and (self.vector is None) == (self.line is None):
-            raise ValueError("event 'irq' needs either vector or line")
-        if self.event == "irq" and self.vector is not None and self.vector < 16:
-            raise ValueError(f"vector {self.vector} is no interrupt's: the local APIC refuses vectors below 16")
-        if self.event == "exception" and self.vector is not None and self.vector > 31:
-            raise ValueError(f"vector {self.vector:#x} is no exception's: those are 0 to 31")
+        if self.event == "irq" and sum(x is not None for x in (self.vector, self.vectors, self.line)) != 1:
+            raise ValueError("event 'irq' needs one of vector, vectors and line")
+        if self.event == "exception" and (self.vector is None) == (self.vectors is None):
+            raise ValueError("event 'exception' needs either vector or vectors")
+        if self.vectors is not None and self.at is None:
+            raise ValueError("vectors come one at each arrival at a place: give at")
+        for vector in self.all_vectors():
+            if self.event == "irq" and vector < 16:
+                raise ValueError(f"vector {vector} is no interrupt's: the local APIC refuses vectors below 16")
+            if self.event == "exception" and vector > 31:
+                raise ValueError(f"vector {vector:#x} is no exception's: those are 0 to 31")
         return self
+
+    def all_vectors(self) -> tuple[int, ...]:
+        """Of `vector` or `vectors`."""
+        if self.vectors is not None:
+            return tuple(vector for some in self.vectors for vector in some)
+        return () if self.vector is None else (self.vector,)
+
+    def single(self) -> tuple[Inject, ...]:
+        """With `vectors`: an injection of one vector for each arrival."""
+        if self.vectors is None:
+            return (self,)
+        return tuple(
+            self.model_copy(update={"vectors": None, "vector": vector, "hit": self.hit + number})
+            for number, vector in enumerate(self.all_vectors())
+        )
 
     def field(self, name: str) -> object:
         """A field by its name in the file."""

@@ -90,7 +90,7 @@ MISTAKES = {
     "field of another event": (MINIMAL + INJECT + 'event = "nmi"\nline = 3\n', r"^s.toml:4: .* 'nmi' has no line$"),
     "needed field": (MINIMAL + INJECT + 'event = "memory"\nvalue = 1\n', r"^s.toml:4: .* 'memory' needs address$"),
     "register needed": (MINIMAL + INJECT + 'event = "register"\nvalue = 1\n', r"event 'register' needs register$"),
-    "interrupt without vector": (MINIMAL + INJECT + 'event = "irq"\n', r"'irq' needs either vector or line$"),
+    "interrupt without vector": (MINIMAL + INJECT + 'event = "irq"\n', r"'irq' needs one of vector, vectors and line$"),
     "illegal interrupt vector": (MINIMAL + INJECT + 'event = "irq"\nvector = 3\n', r"refuses vectors below 16$"),
     "no such exception": (
         MINIMAL + INJECT + 'event = "exception"\nvector = "PG"\n',
