@@ -13,6 +13,7 @@ from typing import Annotated
 
 from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE
 from kernel_stubs.layout import S32, S64, U16, U32, U64, Struct, constants, layout
+from kernel_stubs.ptrace_abi import TaskPtrace
 from kernel_stubs.signal_abi import TaskSignals
 
 # --- the address space (Documentation/arch/x86/x86_64/mm.rst) -------------------------------------------------------
@@ -390,6 +391,7 @@ class Tif(IntEnum):
     NOTIFY_RESUME = 1 << 1
     SIGPENDING = 1 << 2
     NEED_RESCHED = 1 << 3
+    SINGLESTEP = 1 << 4
     UPROBE = 1 << 12
     PATCH_PENDING = 1 << 13
     NOTIFY_SIGNAL = 1 << 17
@@ -515,6 +517,7 @@ class TaskStruct(Struct):
     kthread: U64
     """1: a kernel thread."""
     segments: TaskSegments
+    ptrace: TaskPtrace
 
 
 FXSAVE_SIZE = 512

@@ -23,8 +23,10 @@ from kernel_stubs.abi import (
     KERNEL_PHYS,
     PAGE_OFFSET,
     TASK_SIZE_MAX,
+    THREAD_SIZE,
     MmStruct,
     PerCpu,
+    PtRegs,
     TaskStruct,
 )
 from kernel_stubs.abi26 import LINUX_26, Vector26, is_linux26
@@ -167,6 +169,11 @@ class Cpu:
         """Tell observers (and nobody else) what a reader of the trace wants to know."""
         core = self.core
         core.emit(Note(core.clock, core.index, core.cpu.ip, text))
+
+
+def task_pt_regs(kernel: Kernel, task: TaskStruct) -> PtRegs:
+    """User mode's registers, at the end of the task's stack."""
+    return kernel.view(PtRegs, task.stack + THREAD_SIZE - PtRegs.SIZE)
 
 
 def percpu_address(kernel: Kernel, cpu: int) -> int:

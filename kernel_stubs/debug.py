@@ -7,14 +7,10 @@ from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import cond_local_irq_enable, irqentry_exit, irqentry_nmi_enter, irqentry_nmi_exit
+from kernel_stubs.hw_breakpoint import DR6_RESERVED, DR_STEP, DR_TRAP_BITS, triggered
 from kernel_stubs.signal import SI_KERNEL, TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE, Sig, force_sig
 from kernel_stubs.text_poke import poke_int3_handler
 from kernel_stubs.traps import do_trap
-
-DR6_RESERVED = 0xFFFF_0FF0
-"""Bits that read as 1 when nothing is reported."""
-DR_TRAP_BITS = 0xF
-DR_STEP = 1 << 14
 
 
 def debug_read_reset_dr6(cpu: Cpu) -> int:
@@ -32,6 +28,7 @@ def exc_debug_user(cpu: Cpu, regs: PtRegs) -> Steps:
     dr6 = debug_read_reset_dr6(cpu)
     task = cpu.current
     task.trap_nr, task.error_code = Vector.DB, 0
+    triggered(task, regs, dr6)
     yield from cond_local_irq_enable(regs)
     if dr6 & (DR_STEP | DR_TRAP_BITS) or not dr6:
         code = TRAP_TRACE if dr6 & DR_STEP else TRAP_HWBKPT if dr6 & DR_TRAP_BITS else TRAP_BRKPT

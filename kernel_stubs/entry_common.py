@@ -7,10 +7,13 @@ from kernel_stubs.abi import EXIT_TO_USER_MODE_WORK, PtRegs, Tif
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.process import do_exit
+from kernel_stubs.ptrace_abi import SYSCALL_WORK_ENTER, SYSCALL_WORK_EXIT, SyscallWork
+from kernel_stubs.ptrace_stop import report_syscall, trace_enter
 from kernel_stubs.rseq import rseq_handle_notify_resume
 from kernel_stubs.sched import schedule
 from kernel_stubs.signal_frame import do_signal
 from kernel_stubs.softirq import invoke_softirq
+from kernel_stubs.step import single_step_report
 
 HARDIRQ_OFFSET = 1 << 16
 NMI_OFFSET = 1 << 20
@@ -78,6 +81,25 @@ def cond_local_irq_enable(regs: PtRegs) -> Steps:
     """Let interrupts in if the interrupted code had them on."""
     if regs.flags & Rflags.IF:
         yield Window()
+    return None
+
+
+def syscall_trace_enter(cpu: Cpu, regs: PtRegs, number: int) -> Steps:
+    """What is to be done before a system call: its number afterwards; -1 for none, and regs.ax is its result then."""
+    if cpu.current.thread_info.syscall_work & SYSCALL_WORK_ENTER:
+        return (yield from trace_enter(cpu, regs))
+    return number
+
+
+def syscall_exit_work(cpu: Cpu, regs: PtRegs) -> Steps:
+    """What is to be done when a system call has its result: a tracer's stop, or the trap of its single step."""
+    work = cpu.current.thread_info.syscall_work & SYSCALL_WORK_EXIT
+    if not work or cpu.current.exit_state:
+        return None
+    if work & SyscallWork.SYSCALL_EXIT_TRAP:
+        single_step_report(cpu, regs)
+    else:
+        yield from report_syscall(cpu, leaving=True)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from emu.arch import PAGE_SIZE
+from emu.arch import PAGE_SIZE, Rflags
 from kernel_stubs import mm, pgtable, ramfs, vma
 from kernel_stubs.abi import (
     INIT_PGD,
@@ -258,6 +258,8 @@ def _copy_thread(
     kernel.memory.write(kernel.physical(top), bytes(regs))
     own = kernel.view(PtRegs, top)
     own.ax = 0
+    if cpu.current.ptrace.forced_tf:  # the tracer's, not the parent's
+        own.flags &= ~Rflags.TF
     if stack:
         own.sp = stack
     child.fsbase, child.gsbase = engine.fs_base, engine.kernel_gs_base

@@ -6,7 +6,7 @@ from emu.arch import Rflags, Selector
 from kernel_stubs.abi import TS_COMPAT, PtRegs
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import exit_to_user_mode_loop
+from kernel_stubs.entry_common import exit_to_user_mode_loop, syscall_exit_work, syscall_trace_enter
 from kernel_stubs.errno import Errno, UserFaultError
 from kernel_stubs.syscalls.compat import ia32_call
 from kernel_stubs.uaccess import get_user
@@ -18,11 +18,12 @@ _U32 = 0xFFFF_FFFF
 def _do_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
     """Run the system call; arguments are 32 bits wide, orig_ax has the number."""
     cpu.current.thread_info.status |= TS_COMPAT
+    number = ((yield from syscall_trace_enter(cpu, regs, regs.orig_ax)) or 0) & _U32
     args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
-    number = regs.orig_ax & _U32
     if number != _U32:  # a tracer's way to skip it
         result = yield from ia32_call(cpu, number, tuple(arg & _U32 for arg in args))
         regs.ax = result or 0
+    yield from syscall_exit_work(cpu, regs)
     return None
 
 

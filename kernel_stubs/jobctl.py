@@ -9,6 +9,7 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import SyscallError
+from kernel_stubs.ptrace_stop import ptrace_stop
 from kernel_stubs.sched import all_tasks, schedule, wake_up
 from kernel_stubs.siginfo import CLD_STOPPED, Sig, Siginfo, signal_name
 from kernel_stubs.signal import recalc_sigpending, send_signal, signal_wake_up, threads_of
@@ -33,6 +34,9 @@ def stop_here(cpu: Cpu) -> Steps:
     task = cpu.current
     signal, task.signals.stop_signal = task.signals.stop_signal, 0
     recalc_sigpending(cpu, task)
+    if task.ptrace.tracer:
+        yield from ptrace_stop(cpu, signal, None, CLD_STOPPED)
+        return None
     task.state = TaskState.STOPPED
     threads = threads_of(cpu, task)
     if not any(thread.signals.stop_signal and not thread.exit_state for thread in threads):

@@ -26,6 +26,15 @@ def child_code(status: int) -> tuple[int, int]:
     return (CLD_DUMPED if signal in _DUMPING else CLD_KILLED), signal
 
 
+def notify_tracer(cpu: Cpu, address: int) -> None:
+    """A traced process has ended whose tracer is not its parent."""
+    task = cpu.view(TaskStruct, address)
+    code, status = child_code(task.exit_code)
+    with suppress(SyscallError):  # no room for its siginfo
+        send_signal(cpu, cpu.view(TaskStruct, task.ptrace.tracer), Siginfo.child(code, task.pid, USER_ID, status))
+    wake_up(cpu, task.ptrace.tracer)
+
+
 def notify_parent(cpu: Cpu, child: int) -> bool:
     """A process has ended. True if its parent has said that it will not wait for it."""
     task = cpu.view(TaskStruct, child)

@@ -11,11 +11,23 @@ from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.fdtable import put_files, put_fs
 from kernel_stubs.fork import free_task, leave_mm
 from kernel_stubs.futex import exit_robust_list, wake_clear_child_tid
-from kernel_stubs.notify import notify_parent
+from kernel_stubs.notify import notify_parent, notify_tracer
 from kernel_stubs.pipe import ends_changed
-from kernel_stubs.sched import all_tasks, pick_next_task, prepare_switch, wake_signalled, wake_up, wake_up_process
-from kernel_stubs.siginfo import signal_name
+from kernel_stubs.ptrace_abi import NR_BREAKPOINTS, Option
+from kernel_stubs.sched import (
+    address_of,
+    all_tasks,
+    pick_next_task,
+    prepare_switch,
+    wake_signalled,
+    wake_up,
+    wake_up_process,
+    wake_up_state,
+)
+from kernel_stubs.siginfo import Sig, signal_name
+from kernel_stubs.signal import send_signal
 from kernel_stubs.signal_state import release_signals
+from kernel_stubs.step import disable_single_step
 from kernel_stubs.tick import TIMESLICE, arm_timer
 
 
@@ -137,9 +149,12 @@ def _end_of_group(cpu: Cpu, leader: int) -> None:
     The run's first process has pid 1 but is no init: what it did not start does not become its child.
     """
     kernel = cpu.kernel
+    exit_ptrace(cpu, leader)
     for address, task in list(all_tasks(kernel)):
         if task.parent == leader:
             task.parent = 0
+            if task.ptrace.tracer:
+                continue
             if task.group_leader == address and task.exit_state == ExitState.ZOMBIE and not task.live_threads:
                 release_task(kernel, address)
     task = kernel.view(TaskStruct, leader)
@@ -150,9 +165,47 @@ def _end_of_group(cpu: Cpu, leader: int) -> None:
 
 
 def _notify_parent(cpu: Cpu, child: int) -> None:
-    """A parent that does not care need not wait: the child is gone at once."""
+    """A parent that does not care need not wait: the child is gone at once. A tracer that is none hears of it first."""
+    task = cpu.view(TaskStruct, child)
+    if task.ptrace.tracer not in (0, task.parent):
+        notify_tracer(cpu, child)
+        return
     if notify_parent(cpu, child):
         release_task(cpu.kernel, child)
+
+
+def reap(cpu: Cpu, address: int) -> None:
+    """A zombie has been waited for, by its parent or its tracer; if that is another, the parent's turn comes now."""
+    task = cpu.view(TaskStruct, address)
+    tracer, task.ptrace.tracer = task.ptrace.tracer, 0
+    if tracer not in (0, task.parent) and task.parent:
+        _notify_parent(cpu, address)
+    else:
+        release_task(cpu.kernel, address)
+
+
+def exit_ptrace(cpu: Cpu, tracer: int) -> None:
+    """A tracer ends: what it traces goes on, or is killed if it wished so (PTRACE_O_EXITKILL)."""
+    for address, task in list(all_tasks(cpu.kernel)):
+        if task.ptrace.tracer != tracer:
+            continue
+        if task.exit_state == ExitState.ZOMBIE:
+            reap(cpu, address)
+            continue
+        if task.ptrace.options & Option.EXITKILL:
+            send_signal(cpu, task, int(Sig.SIGKILL))
+        ptrace_detach(cpu, task)
+
+
+def ptrace_detach(cpu: Cpu, task: TaskStruct) -> None:
+    """A task is traced no more; if it is stopped, it goes on with the signal that is noted for it."""
+    disable_single_step(cpu.kernel, task)
+    task.thread_info.syscall_work = 0
+    own = task.ptrace
+    own.tracer = own.options = own.dr7 = own.dr6 = 0
+    own.addresses[:] = [0] * NR_BREAKPOINTS
+    if task.state == TaskState.TRACED:
+        wake_up_state(cpu, address_of(cpu.kernel, task))
 
 
 def release_task(kernel: Kernel, address: int) -> None:

@@ -15,6 +15,7 @@ from kernel_stubs import mm
 from kernel_stubs.abi import INIT_PGD, ExitState, MmStruct, PerCpu, SystemVector, TaskState, TaskStruct, Tif, WaitResult
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu, Kernel, percpu_address
+from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.segments import load_segments
 from kernel_stubs.tick import TIMESLICE, arm_timer
@@ -124,6 +125,8 @@ def wake_signalled(cpu: Cpu, task: TaskStruct) -> None:
     address = address_of(cpu.kernel, task)
     if task.state == TaskState.INTERRUPTIBLE and signal_pending(task):
         wake_up_process(cpu, address, WaitResult.SIGNAL)
+    elif task.exit_state and task.state in (TaskState.STOPPED, TaskState.TRACED):
+        wake_up_state(cpu, address)
     elif task.on_cpu and task.thread_info.cpu != cpu.number:
         kick(cpu, task.thread_info.cpu)
 
@@ -206,6 +209,7 @@ def schedule(cpu: Cpu) -> Steps:
     yield Call("__switch_to_asm", prepare_switch(cpu, following))
     yield from restore_fpu(cpu)
     yield from load_segments(cpu)
+    yield from restore_debugregs(cpu)
     return None
 
 

@@ -80,7 +80,8 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
             return
         task = living
     _prepare(cpu, task, signal)
-    if not task.blocked & bit(signal) and sig_ignored(cpu, task, signal):
+    traced = task.ptrace.tracer and signal != Sig.SIGKILL
+    if not traced and not task.blocked & bit(signal) and sig_ignored(cpu, task, signal):
         return
     if process:
         shared = signal_of(cpu.kernel, task)

@@ -10,7 +10,8 @@ from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.fpu import clear_user_fpu, save_user_fpu
 from kernel_stubs.jobctl import start_group_stop, stop_here
 from kernel_stubs.process import do_group_exit
-from kernel_stubs.siginfo import Siginfo, signal_name
+from kernel_stubs.ptrace_stop import ptrace_notify, ptrace_signal
+from kernel_stubs.siginfo import Sig, Siginfo, signal_name
 from kernel_stubs.signal import (
     IGNORED_BY_DEFAULT,
     STOPPING_BY_DEFAULT,
@@ -24,6 +25,7 @@ from kernel_stubs.signal_frame32 import setup_frame32
 from kernel_stubs.signal_frame64 import setup_rt_frame
 from kernel_stubs.signal_stack import reset_altstack
 from kernel_stubs.signal_state import action_of, bit
+from kernel_stubs.step import disable_single_step
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
 SYSCALL_SIZE = 2
@@ -47,6 +49,10 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
         info = dequeue_signal(cpu, task, task.blocked)
         if info is None:
             break
+        if task.ptrace.tracer and info.signo != Sig.SIGKILL:
+            if not (yield from ptrace_signal(cpu, info)):
+                continue
+            info = Siginfo.from_bytes(bytes(task.ptrace.siginfo))
         action = _take_action(cpu, task, info.signo)
         if action.handler == SIG_IGN:
             continue
@@ -106,6 +112,9 @@ def handle_signal(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Step
     """Have user mode go on in the handler."""
     task, signal = cpu.current, info.signo
     _restart_before_handler(regs, action)
+    stepping = task.thread_info.flags & Tif.SINGLESTEP
+    if stepping:  # the frame is to have the task's own TF
+        disable_single_step(cpu.kernel, task)
     yield from save_user_fpu(cpu)
     try:
         if action.flags & SA_IA32_ABI:
@@ -124,4 +133,6 @@ def handle_signal(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Step
     if task.signals.sas_ss_flags & Ss.AUTODISARM:
         reset_altstack(task)
     cpu.note(f"{signal_name(signal)} goes to its handler at {action.handler:#x}")
+    if stepping:
+        yield from ptrace_notify(cpu, Sig.SIGTRAP)
     return None

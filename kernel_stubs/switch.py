@@ -7,19 +7,16 @@ from contextlib import suppress
 from emu.arch import Msr
 from kernel_stubs.abi import THREAD_SIZE, ExitState, PtRegs, TaskStruct
 from kernel_stubs.binding import Steps, c_function
-from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.context import Cpu, KernelOops
+from kernel_stubs.context import task_pt_regs as task_pt_regs
 from kernel_stubs.entry_common import exit_to_user_mode_loop
 from kernel_stubs.errno import SyscallError
 from kernel_stubs.fork import free_task
+from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.kthread import thread_function
 from kernel_stubs.sched import restore_fpu
 from kernel_stubs.segments import load_segments, save_segments
 from kernel_stubs.uaccess import put_user
-
-
-def task_pt_regs(kernel: Kernel, task: TaskStruct) -> PtRegs:
-    """User mode's registers, at the end of the task's stack."""
-    return kernel.view(PtRegs, task.stack + THREAD_SIZE - PtRegs.SIZE)
 
 
 @c_function
@@ -56,6 +53,7 @@ def ret_from_fork(cpu: Cpu, prev: int, regs: PtRegs, function: int, argument: in
     schedule_tail(cpu)
     yield from restore_fpu(cpu)
     yield from load_segments(cpu)
+    yield from restore_debugregs(cpu)
     if function:
         thread = thread_function(function)
         if thread is None:

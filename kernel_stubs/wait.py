@@ -11,7 +11,7 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.notify import child_code
-from kernel_stubs.process import release_task
+from kernel_stubs.process import reap
 from kernel_stubs.sched import all_tasks, sleep_on
 from kernel_stubs.siginfo import CLD_STOPPED, CLD_TRAPPED
 
@@ -60,15 +60,18 @@ def _look(cpu: Cpu, wanted: Wanted, options: int) -> int:
     mine = cpu.current.group_leader
     # The oldest first, as they lie in the parent's list of children.
     for address, task in reversed(list(all_tasks(cpu.kernel))):
-        if task.parent != mine or task.group_leader != address or task.exit_state == ExitState.DEAD:
+        tracer = task.ptrace.tracer
+        if task.exit_state == ExitState.DEAD:
+            continue
+        if tracer != mine and (task.parent != mine or task.group_leader != address):
             continue
         if not wanted(task):
             continue
         any_child = True
         if task.exit_state == ExitState.ZOMBIE and not task.live_threads:
-            if options & Wait.EXITED:
+            if options & Wait.EXITED and tracer in (0, mine):  # the tracer first
                 return address
-        elif task.stop_code and (task.state == TaskState.TRACED or options & Wait.STOPPED):
+        elif task.stop_code and (tracer == mine or (not tracer and options & Wait.STOPPED)):
             return address
     if not any_child:
         raise SyscallError(Errno.ECHILD)
@@ -84,7 +87,7 @@ def report(cpu: Cpu, address: int, options: int) -> Report:
         code, detail = child_code(task.exit_code)
         found = Report(task.pid, task.exit_code, code, detail)
         if not options & Wait.NOWAIT:
-            release_task(cpu.kernel, address)
+            reap(cpu, address)
         return found
     traced = task.state == TaskState.TRACED
     found = Report(task.pid, task.stop_code << 8 | 0x7F, CLD_TRAPPED if traced else CLD_STOPPED, task.stop_code)

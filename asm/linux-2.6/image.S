@@ -69,6 +69,7 @@ __entry_text_start:
 .include "ia32entry.S"
 .include "process.S"
 .include "fpu.S"
+.include "debugreg.S"
 .globl __entry_text_end
 __entry_text_end:
 .include "boot.S"

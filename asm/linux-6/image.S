@@ -30,6 +30,7 @@ __entry_text_end:
 .include "boot.S"
 .include "switch_to.S"
 .include "fpu.S"
+.include "debugreg.S"
 .include "segments.S"
 .include "c_stubs.S"
 .include "data.S"

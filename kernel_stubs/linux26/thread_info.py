@@ -6,8 +6,9 @@ from emu.arch import Rflags, Selector
 from kernel_stubs.abi import THREAD_SIZE, ExitState, InactiveTaskFrame, PtRegs, TaskStruct
 from kernel_stubs.abi26 import PDA_STACKOFFSET, ThreadInfo26, Tif26, X8664Pda
 from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.ptrace_abi import SyscallWork
 
-SHARED_FLAGS = 1 << Tif26.NOTIFY_RESUME | 1 << Tif26.SIGPENDING | 1 << Tif26.NEED_RESCHED
+SHARED_FLAGS = 1 << Tif26.NOTIFY_RESUME | 1 << Tif26.SIGPENDING | 1 << Tif26.NEED_RESCHED | 1 << Tif26.SINGLESTEP
 """Bits that mean the same in thread_info.flags of both kernels, with the same numbers."""
 NOT_PREEMPTIBLE = 1
 """preempt_count of a task that is in no critical section: the kernel is built without preemption. The idle task alone
@@ -34,8 +35,10 @@ def show_work(kernel: Kernel, task: TaskStruct) -> None:
     work = task.thread_info.flags & SHARED_FLAGS
     if task.exit_state == ExitState.REQUESTED:
         work |= 1 << Tif26.SIGPENDING
+    if task.thread_info.syscall_work & SyscallWork.SYSCALL_TRACE:
+        work |= 1 << Tif26.SYSCALL_TRACE
     info = thread_info(kernel, task)
-    info.flags = info.flags & ~SHARED_FLAGS | work
+    info.flags = info.flags & ~(SHARED_FLAGS | 1 << Tif26.SYSCALL_TRACE) | work
 
 
 def init_thread_info(cpu: Cpu, address: int) -> ThreadInfo26:

@@ -16,7 +16,10 @@ from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.exec import MAX_ARG_STRLEN, MAX_ARG_TOTAL, NO_FILE, Texts, exec_program, new_mm
 from kernel_stubs.fdtable import AT_FDCWD, CLOEXEC, files_of, get_file
 from kernel_stubs.fork import put_mm
+from kernel_stubs.hw_breakpoint import flush_breakpoints
 from kernel_stubs.process import release_mm, release_task, thread_channel, zap_other_threads
+from kernel_stubs.ptrace_abi import Event
+from kernel_stubs.ptrace_stop import ptrace_event
 from kernel_stubs.sched import all_tasks, sleep_on, switch_mm
 from kernel_stubs.segments import start_segments
 from kernel_stubs.signal_state import exec_signals
@@ -114,9 +117,11 @@ def do_execve(cpu: Cpu, inode: int, path: bytes, argv: Texts, envp: Texts) -> St
     switch_mm(cpu, space_at)
     _forget_program(cpu, path)
     _start_registers(cpu, ip, sp)
+    yield from flush_breakpoints(cpu)
     yield from start_segments(cpu, ia32=binary.program.ia32)
     if "init_fpstate" in kernel.image.symbols:
         yield Call("restore_fpregs", (kernel.image.symbol("init_fpstate"),))
+    yield from ptrace_event(cpu, Event.EXEC, task.pid)
     return 0
 
 

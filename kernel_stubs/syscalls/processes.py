@@ -9,6 +9,8 @@ from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fork import Clone, copy_process, put_parent_tid
 from kernel_stubs.process import do_group_exit, request_exit
+from kernel_stubs.ptrace_abi import Event
+from kernel_stubs.ptrace_stop import event_enabled, inherit_tracer, ptrace_event
 from kernel_stubs.sched import all_tasks, save_fpu, schedule, sleep_on, wake_up_state
 from kernel_stubs.siginfo import Sig
 from kernel_stubs.switch import task_pt_regs
@@ -29,11 +31,24 @@ def kernel_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: i
     yield from save_fpu(cpu, address)
     if flags & Clone.PARENT_SETTID:
         put_parent_tid(cpu, parent_tid, pid)
+    event = _event(flags)
+    traced = event_enabled(cpu.current, event)
+    if traced:
+        inherit_tracer(cpu, child)
     wake_up_state(cpu, address)
+    if traced:
+        yield from ptrace_event(cpu, event, pid)
     if flags & Clone.VFORK:
         # The child may be gone, and its task_struct another's, before we run again: do not look at it.
         yield from sleep_on(cpu, address, 0, TaskState.UNINTERRUPTIBLE)
     return pid
+
+
+def _event(flags: int) -> Event:
+    """What a tracer calls the kind of task that these flags make."""
+    if flags & Clone.VFORK:
+        return Event.VFORK
+    return Event.FORK if flags & int(Clone.CSIGNAL) == Sig.SIGCHLD else Event.CLONE
 
 
 @syscall

@@ -10,7 +10,12 @@ from typing import TypeVar
 from kernel_stubs.abi import MAX_SYSCALLS, SYSCALL_COUNTS, PtRegs, SyscallCounts
 from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu, Kernel
-from kernel_stubs.entry_common import exit_to_user_mode_loop, sysret_allowed
+from kernel_stubs.entry_common import (
+    exit_to_user_mode_loop,
+    syscall_exit_work,
+    syscall_trace_enter,
+    sysret_allowed,
+)
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
 from kernel_stubs.syscalls.names32 import ia32_syscall_name
@@ -119,9 +124,13 @@ def do_syscall_64(cpu: Cpu, regs: PtRegs, nr: int) -> Steps:
     """SYSCALL from 64-bit mode. IF=0 on entry and exit, on in between; 1 if SYSRETQ can return."""
     yield Window()
     # Linux compares 32 bits, unsigned: what is negative is out of range, and -1 leaves regs.ax as a tracer set it.
+    if cpu.current.thread_info.syscall_work:
+        nr = (yield from syscall_trace_enter(cpu, regs, nr)) or 0
     if s64(nr) != -1:
         args = (regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9)
         result = yield from invoke(cpu, nr & 0xFFFF_FFFF, args)
         regs.ax = result or 0
+    if cpu.current.thread_info.syscall_work:
+        yield from syscall_exit_work(cpu, regs)
     yield from exit_to_user_mode_loop(cpu, regs)
     return int(sysret_allowed(regs))
