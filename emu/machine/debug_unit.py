@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from emu.arch import Cr4, Rflags, Vector
 from emu.events import EventType
 from emu.machine.delivery import Interruption
-from emu.machine.linear import SUPERVISOR_READ
 from emu.machine.operands import repetitions
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.stop import Stop
@@ -169,7 +168,7 @@ class DebugUnit:
             for n in self._breakpoints(_WRITE, _ACCESS):
                 length = self._length(n)
                 try:
-                    first = self.core.linear.translate(state.dr[n] & ~(length - 1), SUPERVISOR_READ)
+                    first = self.core.linear.locate(state.dr[n] & ~(length - 1))
                 except PageFaultError:
                     continue
                 reads_too = state.dr[7] >> 16 + 4 * n & 3 == _ACCESS

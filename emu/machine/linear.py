@@ -65,6 +65,11 @@ class LinearMemory:
         self._known[key] = (found.physical & ~0xFFF, found.path)
         return found.physical
 
+    def locate(self, address: int) -> int:
+        """Physical address of a linear one, whoever may use the page: a breakpoint asks for no rights."""
+        mode = PagingMode(nxe=self.mode().nxe)  # without SMAP
+        return walk(self.memory, self._state.cr[3], address, SUPERVISOR_READ, mode).physical
+
     def read(self, address: int, size: int, access: Access = SYSTEM_READ) -> bytes:
         """`size` bytes; whole pages are checked before any is read."""
         if address % PAGE_SIZE + size <= PAGE_SIZE:

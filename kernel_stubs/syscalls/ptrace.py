@@ -29,13 +29,14 @@ from kernel_stubs.ptrace_regs import (
 )
 from kernel_stubs.ptrace_stop import store_siginfo, stored_siginfo
 from kernel_stubs.sched import address_of, all_tasks, wake_up_state
-from kernel_stubs.siginfo import SI_USER, USER_SIGINFO_SIZE, Sig, Siginfo
+from kernel_stubs.siginfo import SI_KERNEL, SI_USER, USER_SIGINFO_SIZE, Sig, Siginfo
 from kernel_stubs.signal import send_signal
 from kernel_stubs.signal_abi import NSIG
 from kernel_stubs.step import disable_single_step, enable_single_step
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, read_user
 
+_WITH_ADDRESS = frozenset({Sig.SIGILL, Sig.SIGFPE, Sig.SIGSEGV, Sig.SIGBUS, Sig.SIGTRAP})
 _MXCSR = slice(24, 28)
 _RESUMING = frozenset({Request.CONT, Request.SYSCALL, Request.SINGLESTEP})
 
@@ -130,8 +131,8 @@ def _request(cpu: Cpu, task: TaskStruct, call: Call) -> int:
             task.ptrace.options = data
         case Request.GETEVENTMSG:
             copy_to_user(cpu, data, task.ptrace.message.to_bytes(8, "little")[: call.word])
-        case Request.GETSIGINFO if not call.ia32:
-            copy_to_user(cpu, data, _siginfo(task).to_bytes())
+        case Request.GETSIGINFO:
+            copy_to_user(cpu, data, _siginfo_32(_siginfo(task)) if call.ia32 else _siginfo(task).to_bytes())
         case Request.SETSIGINFO if not call.ia32:
             _siginfo(task)
             store_siginfo(task, Siginfo.from_bytes(copy_from_user(cpu, data, USER_SIGINFO_SIZE)))
@@ -151,6 +152,13 @@ def _siginfo(task: TaskStruct) -> Siginfo:
     if info is None:
         raise SyscallError(Errno.EINVAL)
     return info
+
+
+def _siginfo_32(info: Siginfo) -> bytes:
+    """copy_siginfo_to_user32(): an address has 4 bytes; what else there may be lies as in the 64-bit form."""
+    head = b"".join(word.to_bytes(4, "little", signed=True) for word in (info.signo, info.errno, info.code))
+    fault = 0 < info.code < SI_KERNEL and info.signo in _WITH_ADDRESS
+    return (head + info.payload[: 4 if fault else 12]).ljust(USER_SIGINFO_SIZE, b"\0")
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -277,7 +277,9 @@ int main(void)
     RUN(single_steps);
     RUN(watchpoint);
     RUN(breakpoint);
+#ifndef NO_SIGNALS
     RUN(signals);
+#endif
     RUN(family);
     RUN(errors);
     return 0;

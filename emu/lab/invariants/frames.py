@@ -99,6 +99,9 @@ class Frames(Invariant):
             of, name, pointer = calls[index]
             if of == serial and name == event.name:
                 self._calls[cpu] = calls[:index]
+                if index + 1 < len(calls):  # later ones never return, but for those of tasks that wait
+                    parked = self.chain.parked()
+                    self._calls[cpu] += tuple(call for call in calls[index + 1 :] if call[0] in parked)
                 raw = self.view.pt_regs(event.value if name in MOVES_PT_REGS and event.value else pointer)
                 if raw is not None:
                     table = self._left.setdefault(cpu, {})
