@@ -269,10 +269,11 @@ static void errors(void)
     printf("killed: %x\n", status);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-#define RUN(f) do { puts(#f); fflush(stdout); f(); fflush(stdout); } while (0)
+/* All parts, or the one that is asked for. */
+#define RUN(f) do { if (count > 1 && strcmp(arguments[1], #f)) break; puts(#f); fflush(stdout); f(); fflush(stdout); } while (0)
     RUN(system_calls);
     RUN(single_steps);
     RUN(watchpoint);

@@ -15,7 +15,7 @@ CLASSIC_WORK = int(Tif.NOTIFY_RESUME | Tif.SIGPENDING | Tif.NEED_RESCHED)
 class Work(Invariant):
     """Looks at the thread flags when C returns, not at the IRETQ: what is raised in between comes with an interrupt.
 
-    Entries through an IST are exempt: an NMI has no work loop.
+    In linux-6 entries through an IST are exempt: an NMI has no work loop.
     """
 
     name = "work"
@@ -33,7 +33,8 @@ class Work(Invariant):
         entry = self.chain.top(event.cpu)
         if self.view.classic:
             # There the assembly does the work, by calling C: the flags count after whatever C function comes last.
-            if entry is not None and not entry.ist:
+            # Entries through an IST look for it too, if they came from user mode.
+            if entry is not None and (entry.from_user or not entry.ist):
                 self._flags[event.cpu] = self.view.work_flags(event.cpu) & CLASSIC_WORK
         elif entry is not None and entry.from_user and self.view.takes_pt_regs(event.name):
             self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_TO_USER_MODE_WORK

@@ -1,0 +1,99 @@
+"""C programs that trace others or step themselves: compiled here, run by the host's kernel and by both of ours, judged."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from emu.lab.invariants import Judge
+from emu.lab.view import View
+from emu.machine.end import EndKind
+from emu.machine.profile import Profile
+from kernel_stubs.boot import BootOptions, boot
+from kernel_stubs.elf import load_elf
+from kernel_stubs.kernel_image import build_image
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+BUDGET = 4_000_000
+BOOTED = 10_000
+"""Instructions after which there is an IDT."""
+
+pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
+
+
+def has_m32():
+    probe = subprocess.run(
+        ["gcc", "-m32", "-static", "-x", "c", "-o", "/dev/null", "-"],
+        input=b"int main(void) { return 0; }", capture_output=True, check=False,
+    )  # fmt: skip
+    return probe.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """(name of a program, flags) -> path of its static executable."""
+    folder = tmp_path_factory.mktemp("programs")
+
+    def compile_program(name, *flags):
+        target = folder / "".join((name, *flags))
+        if not target.exists():
+            source = PROGRAMS / f"{name}.c"
+            subprocess.run(["gcc", "-static", "-O1", "-w", *flags, "-o", target, source], check=True)
+        return target
+
+    return compile_program
+
+
+def outcome(path, *arguments, kernel="linux-6", nmi_every=0, **options):
+    """(how it ended, standard output) under our kernel, with all invariants on."""
+    program = load_elf(path.read_bytes(), path.name, ia32=True)
+    argv = (b"program", *(text.encode() for text in arguments))
+    system = boot(
+        BootOptions(build_image(kernel, Profile()), Profile(), program, argv=argv, ram_bytes=64 << 20, **options)
+    )
+    machine = system.machine
+    judge = Judge(View(system, None, program.symbols), "", frozenset())
+    machine.observers.append(judge)
+    limit = BOOTED if nmi_every else BUDGET
+    while True:
+        _, end = machine.advance(limit)
+        if end.kind is not EndKind.LIMIT or not nmi_every:
+            break
+        limit += nmi_every
+        machine.cores[0].raise_nmi()
+    found = judge.finish(end)
+    assert not found, "\n".join(found[0].lines())
+    output = b"".join(data for descriptor, data in system.kernel.output if descriptor == 1)
+    return end.text, output.decode().splitlines()
+
+
+def native(path, *arguments):
+    """The same under the host's."""
+    host = subprocess.run([path, *arguments], capture_output=True, check=False, timeout=20)
+    return f"exited with status {host.returncode}", host.stdout.decode().splitlines()
+
+
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_a_tracer_sees_what_it_sees_natively(compiled, kernel):
+    path = compiled("tracer")
+    assert outcome(path, kernel=kernel) == native(path)
+
+
+def test_a_32_bit_tracer_sees_what_it_sees_natively(compiled):
+    if not has_m32():
+        pytest.skip("gcc -m32 -static does not work here")
+    path = compiled("tracer", "-m32", "-DNO_SIGNALS")
+    assert outcome(path) == native(path)
+
+
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_nmis_change_nothing_for_a_tracer(compiled, kernel):
+    path = compiled("tracer")
+    assert outcome(path, "watchpoint", kernel=kernel, nmi_every=397) == native(path, "watchpoint")
+
+
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_a_busy_timer_changes_nothing_for_a_tracer(compiled, kernel):
+    path = compiled("tracer")
+    assert outcome(path, kernel=kernel, timer_period=211) == native(path)
