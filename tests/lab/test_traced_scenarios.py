@@ -1,0 +1,69 @@
+"""Scenarios that trace: native runs of their programs agree, the traced path is executed, each break of it is noticed."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from emu.lab.coverage import cover
+from emu.lab.run import run_scenario
+from emu.lab.shipped import find_scenario
+from emu.machine.profile import Profile
+from kernel_stubs.kernel_image import build_image, source_files
+from kernel_stubs.syscalls.names import SYSCALL_NAMES
+
+CALLS, WATCHPOINT = "classic-traced-system-calls", "classic-traced-watchpoint"
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
+@pytest.mark.parametrize("name", [CALLS, "traced-system-calls", WATCHPOINT, "traced-watchpoint"])
+def test_a_native_run_of_its_program_ends_as_the_scenario_expects(name, tmp_path):
+    scenario = find_scenario(name).scenario
+    constants = "".join(f".set SYS_{call}, {number}\n" for number, call in SYSCALL_NAMES.items())
+    (tmp_path / "program.S").write_text(f".globl _start\n{constants}{scenario.user.asm}")
+    subprocess.run(["gcc", "-nostdlib", "-static", "-o", "program", "program.S"], cwd=tmp_path, check=True)
+    host = subprocess.run([tmp_path / "program"], capture_output=True, check=False, timeout=20)
+    assert (host.returncode, host.stdout.decode()) == (scenario.expect.exit, scenario.expect.stdout or "")
+
+
+def test_a_traced_system_call_executes_each_instruction_of_tracesys():
+    path = {"tracesys", "int_ret_from_sys_call", "int_with_check", "int_very_careful"}
+    (covered,) = cover([find_scenario(CALLS)], ["linux-2.6"])
+    there = [one for one in covered.instructions if one.where.partition("+")[0] in path]
+    assert {one.where for one in there} >= path
+    assert [f"{one.where}: {one.text}" for one in there if not one.executed] == []
+
+
+def first_complaint(name, file, routine, old, new):
+    """What a scenario says first with this change behind a label of the image."""
+    kernel = find_scenario(name).scenario.kernel
+    text = source_files(kernel)[file]
+    start = text.index(f"\n{routine}:")
+    assert old in text[start:], f"{routine}: no {old!r}"
+    image = build_image(kernel, Profile(), ((file, text[:start] + text[start:].replace(old, new, 1)),))
+    (report,) = run_scenario(find_scenario(name), image)
+    return report.facts.violations[0].invariant if report.facts.violations else "".join(report.unmet[:1])
+
+
+@pytest.mark.parametrize(
+    ("routine", "old", "new", "noticed"),
+    [
+        ("system_call", "    jnz     tracesys\n", "", "status 99"),
+        ("tracesys", "    FIXUP_TOP_OF_STACK %rdi\n", "", "frames"),
+        ("tracesys", "    LOAD_ARGS\n", "", "status 99"),
+        ("tracesys", "    RESTORE_REST\n", "", "stacks"),
+        ("tracesys", "    ja      int_ret_from_sys_call\n", "", "progress"),
+        ("tracesys", "    movq    $-ENOSYS, PT_REGS_AX(%rsp)\n", "", "status 99"),
+        ("tracesys", "    movq    %rax, ARG_AX(%rsp)\n", "", "status 99"),
+        ("int_very_careful", "    SAVE_REST\n", "", "stacks"),
+        ("int_very_careful", "    andl    $~_TIF_WORK_SYSCALL_EXIT, %edi\n", "", "status 99"),
+    ],
+)
+def test_a_break_of_the_traced_path_is_noticed(routine, old, new, noticed):
+    assert noticed in first_complaint(CALLS, "entry_64.S", routine, old, new)
+
+
+@pytest.mark.parametrize("name", [WATCHPOINT, "traced-watchpoint"])
+@pytest.mark.parametrize(("old", "new"), [("%rsi, %dr7", "%rax, %dr7"), ("%rax, %dr0", "%rax, %dr1")])
+def test_debug_registers_that_are_not_loaded_are_noticed(name, old, new):
+    assert "status 13" in first_complaint(name, "debugreg.S", "load_debugregs", old, new)
