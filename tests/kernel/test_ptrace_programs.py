@@ -1,4 +1,4 @@
-"""C programs that trace others or step themselves: compiled here, run by the host's kernel and by both of ours, judged."""
+"""C programs that trace or step themselves: compiled here, run by the host's kernel and by both of ours, judged."""
 
 import shutil
 import subprocess

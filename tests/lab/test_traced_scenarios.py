@@ -1,4 +1,4 @@
-"""Scenarios that trace: native runs of their programs agree, the traced path is executed, each break of it is noticed."""
+"""Scenarios that trace: native runs agree, the traced path is executed, each break of it is noticed."""
 
 import shutil
 import subprocess
