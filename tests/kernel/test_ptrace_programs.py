@@ -47,13 +47,12 @@ def compiled(tmp_path_factory):
     return compile_program
 
 
-def outcome(path, *arguments, kernel="linux-6", nmi_every=0, **options):
+def outcome(path, *arguments, kernel="linux-6", vendor="intel", nmi_every=0, **options):
     """(how it ended, standard output) under our kernel, with all invariants on."""
     program = load_elf(path.read_bytes(), path.name, ia32=True)
+    profile = Profile(vendor)
     argv = (b"program", *(text.encode() for text in arguments))
-    system = boot(
-        BootOptions(build_image(kernel, Profile()), Profile(), program, argv=argv, ram_bytes=64 << 20, **options)
-    )
+    system = boot(BootOptions(build_image(kernel, profile), profile, program, argv=argv, ram_bytes=64 << 20, **options))
     machine = system.machine
     judge = Judge(View(system, None, program.symbols), "", frozenset())
     machine.observers.append(judge)
@@ -108,3 +107,53 @@ def test_two_cpus_change_nothing_for_a_tracer(compiled):
 def test_a_busy_timer_changes_nothing_for_a_tracer(compiled, kernel):
     path = compiled("tracer")
     assert outcome(path, kernel=kernel, timer_period=211) == native(path)
+
+
+FAST_CALLS = {"intel": "vDSO:0f34", "amd": "vDSO:0f05"}
+"""What the vDSO enters the kernel by: SYSENTER, SYSCALL."""
+
+
+def any_vendors(result):
+    """The same, whichever of the two it was."""
+    text, lines = result
+    return text, [line.replace(FAST_CALLS["intel"], FAST_CALLS["amd"]) for line in lines]
+
+
+@pytest.mark.parametrize("vendor", FAST_CALLS)
+def test_a_32_bit_program_that_steps_itself_traps_where_it_does_natively(compiled, vendor):
+    if not has_m32():
+        pytest.skip("gcc -m32 -static does not work here")
+    path = compiled("step32", "-m32")
+    ours = outcome(path, vendor=vendor)
+    assert sum(FAST_CALLS[vendor] in line for line in ours[1]) == 2
+    assert any_vendors(ours) == any_vendors(native(path))
+
+
+def test_a_64_bit_program_that_steps_itself_traps_where_it_does_natively(compiled):
+    path = compiled("step")
+    assert outcome(path) == native(path)
+
+
+def test_in_linux_26_a_step_over_syscall_traps_at_once(compiled):
+    """SYSRETQ that sets TF traps before the next instruction, IRETQ, which today's kernels take then, behind it."""
+    path = compiled("step")
+    text, lines = native(path)
+    replaced = {
+        "syscall: 6 traps, others 0, at 5 8": "syscall: 7 traps, others 0, at 5 7 8",
+        "bad syscall: 5 traps, others 0, at 5 8": "bad syscall: 6 traps, others 0, at 5 7 8",
+    }
+    expected = []
+    for line in lines:
+        head = next((head for head in replaced if line.startswith(head)), "")
+        expected.append(replaced.get(head, "") + line[len(head) :])
+    assert sum(line != other for line, other in zip(lines, expected, strict=True)) == len(replaced)
+    assert outcome(path, kernel="linux-2.6") == (text, expected)
+
+
+def test_tf_that_is_lost_at_the_first_instructions_of_sysenter_is_noticed(compiled, monkeypatch):
+    if not has_m32():
+        pytest.skip("gcc -m32 -static does not work here")
+    path = compiled("step32", "-m32")
+    monkeypatch.setattr("kernel_stubs.debug._is_sysenter_singlestep", lambda _cpu, _regs: False)
+    with pytest.raises(AssertionError, match=r"do_SYSENTER_32 gets pt_regs .* flags is 0x2, was 0x102"):
+        outcome(path)
