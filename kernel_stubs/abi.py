@@ -491,7 +491,7 @@ class TaskStruct(Struct):
     """In a leader: the whole group is ending, with group_exit_code."""
     group_exit_code: S32
     stop_code: S32
-    """A stopped task's signal that the parent has not been told of yet (wait4 with WUNTRACED)."""
+    """A stopped task's signal that no wait4 has reported yet (WUNTRACED); CODE_CONTINUED after SIGCONT."""
     set_child_tid: U64
     vfork_parent: U64
     """Sleeps until this task gives up the address space that it borrowed."""

@@ -9,11 +9,11 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import SyscallError
-from kernel_stubs.ptrace_stop import ptrace_stop
+from kernel_stubs.ptrace_stop import fatal_signal_pending, ptrace_stop
 from kernel_stubs.sched import all_tasks, schedule, wake_up
-from kernel_stubs.siginfo import CLD_STOPPED, Sig, Siginfo, signal_name
+from kernel_stubs.siginfo import CLD_CONTINUED, CLD_STOPPED, Sig, Siginfo, signal_name
 from kernel_stubs.signal import recalc_sigpending, send_signal, signal_wake_up, threads_of
-from kernel_stubs.signal_abi import Sa
+from kernel_stubs.signal_abi import SIG_IGN, Sa
 from kernel_stubs.signal_state import action_of
 
 
@@ -33,19 +33,30 @@ def stop_here(cpu: Cpu) -> Steps:
     """The current task stops until SIGCONT or SIGKILL. The last thread to stop tells the parent."""
     task = cpu.current
     signal, task.signals.stop_signal = task.signals.stop_signal, 0
+    task.signals.last_stop = signal
     recalc_sigpending(cpu, task)
     if task.ptrace.tracer:
         yield from ptrace_stop(cpu, signal, None, CLD_STOPPED)
+        return None
+    if fatal_signal_pending(cpu, task):
         return None
     task.state = TaskState.STOPPED
     threads = threads_of(cpu, task)
     if not any(thread.signals.stop_signal and not thread.exit_state for thread in threads):
         leader = cpu.view(TaskStruct, task.group_leader)
-        leader.stop_code = signal
+        leader.stop_code, leader.signals.untold = signal, 0
         cpu.note(f"pid {task.tgid} stopped by {signal_name(signal)}")
         tell_parent(cpu, leader, CLD_STOPPED, signal)
     yield from schedule(cpu)
     return None
+
+
+def tell_of_continuing(cpu: Cpu) -> None:
+    """SIGCONT has ended a stop of the current process, which runs again: its parent has not heard of it yet."""
+    leader = cpu.view(TaskStruct, cpu.current.group_leader)
+    code, leader.signals.untold = leader.signals.untold, 0
+    if code:
+        tell_parent(cpu, leader, code, Sig.SIGCONT if code == CLD_CONTINUED else 0)
 
 
 def tell_parent(cpu: Cpu, leader: TaskStruct, code: int, status: int) -> None:
@@ -54,7 +65,7 @@ def tell_parent(cpu: Cpu, leader: TaskStruct, code: int, status: int) -> None:
         return
     parent = cpu.view(TaskStruct, leader.parent)
     action = action_of(cpu.kernel, parent, Sig.SIGCHLD)
-    if not (code == CLD_STOPPED and action.flags & Sa.NOCLDSTOP):
+    if action.handler != SIG_IGN and not action.flags & Sa.NOCLDSTOP:
         with suppress(SyscallError):
             send_signal(cpu, parent, Siginfo.child(code, leader.pid, USER_ID, status))
     wake_up(cpu, leader.parent)

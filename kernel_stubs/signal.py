@@ -9,6 +9,8 @@ from kernel_stubs.sched import address_of, is_dead, process_threads, signal_pend
 from kernel_stubs.siginfo import (
     BUS_ADRALN,
     BUS_OBJERR,
+    CLD_CONTINUED,
+    CLD_STOPPED,
     FPE_INTDIV,
     ILL_ILLOPN,
     SEGV_ACCERR,
@@ -44,6 +46,8 @@ STOPPING_BY_DEFAULT = frozenset({Sig.SIGSTOP, Sig.SIGTSTP, Sig.SIGTTIN, Sig.SIGT
 UNBLOCKABLE = bit(Sig.SIGKILL) | bit(Sig.SIGSTOP)
 SYNCHRONOUS = sum(map(bit, (Sig.SIGILL, Sig.SIGTRAP, Sig.SIGBUS, Sig.SIGFPE, Sig.SIGSEGV, Sig.SIGSYS)))
 """Delivered before all others, for they belong to the instruction at RIP."""
+CODE_CONTINUED = 0xFFFF
+"""In task_struct.stop_code, and as wait4's status: not stopped any more."""
 _STOP_SET = sum(map(bit, STOPPING_BY_DEFAULT))
 
 
@@ -81,7 +85,7 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
         task = living
     _prepare(cpu, task, signal)
     traced = task.ptrace.tracer and signal != Sig.SIGKILL
-    if not traced and not task.blocked & bit(signal) and sig_ignored(cpu, task, signal):
+    if not traced and not (task.blocked | task.signals.real_blocked) & bit(signal) and sig_ignored(cpu, task, signal):
         return
     if process:
         shared = signal_of(cpu.kernel, task)
@@ -112,11 +116,26 @@ def _prepare(cpu: Cpu, task: TaskStruct, signal: int) -> None:
         for thread in threads_of(cpu, task):
             flush(cpu, thread, bit(Sig.SIGCONT))
     elif signal == Sig.SIGCONT:
-        for thread in threads_of(cpu, task):
-            flush(cpu, thread, _STOP_SET)
-            thread.signals.stop_signal = thread.stop_code = 0
-            if thread.state == TaskState.STOPPED:
-                wake_up_state(cpu, address_of(cpu.kernel, thread))
+        _continue(cpu, task)
+
+
+def _continue(cpu: Cpu, task: TaskStruct) -> None:
+    """SIGCONT ends a group stop, or one that has begun; a stop for a tracer is the tracer's to end.
+
+    The parent can wait for that from now on; the SIGCHLD is sent by the process itself when it runs.
+    """
+    threads = threads_of(cpu, task)
+    begun = any(thread.signals.stop_signal for thread in threads)
+    if begun or any(thread.state == TaskState.STOPPED for thread in threads):
+        leader = cpu.view(TaskStruct, task.group_leader)
+        leader.signals.untold = CLD_STOPPED if begun else CLD_CONTINUED
+        if leader.state != TaskState.TRACED:
+            leader.stop_code = CODE_CONTINUED
+    for thread in threads:
+        flush(cpu, thread, _STOP_SET)
+        thread.signals.stop_signal = 0
+        if thread.state == TaskState.STOPPED:
+            wake_up_state(cpu, address_of(cpu.kernel, thread))
 
 
 def _wants(task: TaskStruct, signal: int) -> bool:
@@ -189,9 +208,10 @@ def next_signal(pending: int, blocked: int) -> int:
 
 
 def dequeue_signal(cpu: Cpu, task: TaskStruct, blocked: int) -> Siginfo | None:
-    """Take the next signal that is not in `blocked`: the task's own before its process's."""
+    """Take the next signal that is not in `blocked`: SIGKILL before all, then the task's own before its process's."""
     taken = None
-    if signal := next_signal(task.pending, blocked):
+    killed = pending_signals(cpu.kernel, task) & ~task.pending & bit(Sig.SIGKILL)
+    if not killed and (signal := next_signal(task.pending, blocked)):
         taken, more = take_first(task.signals.queue, signal)
         if not more:
             task.pending &= ~bit(signal)

@@ -136,6 +136,8 @@ class TaskSignals(Struct):
     """SignalStruct."""
     saved_sigmask: U64
     """The mask to go back to, if `restore_sigmask`."""
+    real_blocked: U64
+    """What sigtimedwait has unblocked to be woken by it: not ignored, whatever its action."""
     restore_sigmask: U32
     sas_ss_flags: U32
     sas_ss_sp: U64
@@ -143,5 +145,9 @@ class TaskSignals(Struct):
     restart: RestartBlock
     stop_signal: U32
     """The signal for which the whole process stops; this task has yet to. 0: none."""
+    last_stop: U32
+    """The signal of this task's last group stop: what a tracer that comes later is told."""
+    untold: U32
+    """In a leader: si_code of the SIGCHLD by which the process, now that it goes on, is to tell so. 0: none."""
     pad0: U32
     queue: SigQueue

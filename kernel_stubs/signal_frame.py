@@ -8,7 +8,7 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.fpu import clear_user_fpu, save_user_fpu
-from kernel_stubs.jobctl import start_group_stop, stop_here
+from kernel_stubs.jobctl import start_group_stop, stop_here, tell_of_continuing
 from kernel_stubs.process import do_group_exit
 from kernel_stubs.ptrace_stop import ptrace_notify, ptrace_signal
 from kernel_stubs.siginfo import Sig, Siginfo, signal_name
@@ -43,6 +43,7 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
     task = cpu.current
     task.thread_info.flags &= ~Tif.NOTIFY_SIGNAL
     while not task.exit_state:
+        tell_of_continuing(cpu)
         if task.signals.stop_signal:
             yield from stop_here(cpu)
             continue

@@ -13,7 +13,8 @@ from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.notify import child_code
 from kernel_stubs.process import reap
 from kernel_stubs.sched import all_tasks, sleep_on
-from kernel_stubs.siginfo import CLD_STOPPED, CLD_TRAPPED
+from kernel_stubs.siginfo import CLD_CONTINUED, CLD_STOPPED, CLD_TRAPPED, Sig
+from kernel_stubs.signal import CODE_CONTINUED
 
 
 class Wait(IntFlag):
@@ -71,11 +72,19 @@ def _look(cpu: Cpu, wanted: Wanted, options: int) -> int:
         if task.exit_state == ExitState.ZOMBIE and not task.live_threads:
             if options & Wait.EXITED and tracer in (0, mine):  # the tracer first
                 return address
-        elif task.stop_code and (tracer == mine or (not tracer and options & Wait.STOPPED)):
+        elif _has_stopped_or_gone_on(task, mine, options):
             return address
     if not any_child:
         raise SyscallError(Errno.ECHILD)
     return 0
+
+
+def _has_stopped_or_gone_on(task: TaskStruct, mine: int, options: int) -> bool:
+    """A tracer is told of stops without having to ask."""
+    tracer = task.ptrace.tracer
+    if task.stop_code == CODE_CONTINUED:
+        return bool(options & Wait.CONTINUED) and tracer in (0, mine)
+    return bool(task.stop_code) and (tracer == mine or (not tracer and bool(options & Wait.STOPPED)))
 
 
 def report(cpu: Cpu, address: int, options: int) -> Report:
@@ -83,14 +92,19 @@ def report(cpu: Cpu, address: int, options: int) -> Report:
     if not address:
         return NOTHING
     task = cpu.view(TaskStruct, address)
-    if task.exit_state == ExitState.ZOMBIE:
+    if task.exit_state == ExitState.ZOMBIE and not task.live_threads:
         code, detail = child_code(task.exit_code)
         found = Report(task.pid, task.exit_code, code, detail)
         if not options & Wait.NOWAIT:
             reap(cpu, address)
         return found
     traced = task.state == TaskState.TRACED
-    found = Report(task.pid, task.stop_code << 8 | 0x7F, CLD_TRAPPED if traced else CLD_STOPPED, task.stop_code)
+    if task.stop_code == CODE_CONTINUED:
+        found = Report(task.pid, CODE_CONTINUED, CLD_CONTINUED, Sig.SIGCONT)
+    else:
+        found = Report(task.pid, task.stop_code << 8 | 0x7F, CLD_TRAPPED if traced else CLD_STOPPED, task.stop_code)
     if not options & Wait.NOWAIT:
         task.stop_code = 0
+        if traced:  # what the tracer has seen is delivered only if it says so, also if it ends without a word
+            task.ptrace.stopped_for = 0
     return found

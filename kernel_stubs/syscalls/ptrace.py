@@ -102,6 +102,9 @@ def _attach(cpu: Cpu, task: TaskStruct) -> int:
         raise SyscallError(Errno.EPERM)
     task.ptrace.tracer = cpu.current.group_leader
     send_signal(cpu, task, Siginfo(Sig.SIGSTOP, SI_USER), process=False)
+    if task.state == TaskState.STOPPED:  # it is to stop once more, for its tracer
+        task.signals.stop_signal = task.signals.last_stop
+        wake_up_state(cpu, address_of(cpu.kernel, task))
     return 0
 
 

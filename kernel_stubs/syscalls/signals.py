@@ -273,9 +273,10 @@ def sigtimedwait(cpu: Cpu, awaited: int, deadline: int | None, hand_over: Callab
     task = cpu.current
     taken = dequeue_signal(cpu, task, ~awaited)
     if taken is None and deadline != cpu.core.clock:
-        blocked = task.blocked
+        blocked = task.signals.real_blocked = task.blocked
         set_current_blocked(cpu, blocked & ~awaited)
         yield from wait_for_signal(cpu, deadline)
+        task.signals.real_blocked = 0
         set_current_blocked(cpu, blocked)
         taken = dequeue_signal(cpu, task, ~awaited)
     if taken is None:

@@ -157,3 +157,14 @@ def test_tf_that_is_lost_at_the_first_instructions_of_sysenter_is_noticed(compil
     monkeypatch.setattr("kernel_stubs.debug._is_sysenter_singlestep", lambda _cpu, _regs: False)
     with pytest.raises(AssertionError, match=r"do_SYSENTER_32 gets pt_regs .* flags is 0x2, was 0x102"):
         outcome(path)
+
+
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_stops_and_deaths_are_told_as_natively(compiled, kernel):
+    path = compiled("jobs")
+    assert outcome(path, kernel=kernel) == native(path)
+
+
+def test_stops_and_deaths_are_told_on_two_cpus_with_a_busy_timer(compiled):
+    path = compiled("jobs")
+    assert outcome(path, cpus=2, timer_period=211) == native(path)
