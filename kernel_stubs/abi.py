@@ -682,6 +682,9 @@ class MmStruct(Struct):
     """Tasks that live in it."""
     exe: U64
     """Inode of the program."""
+    ldt_entries: U32
+    """Size of the local descriptor table."""
+    pad0: U32
 
 
 class VmFlags(IntEnum):

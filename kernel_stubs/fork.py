@@ -21,6 +21,7 @@ from kernel_stubs.abi import (
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import copy_files, copy_fs, put_files, put_fs
+from kernel_stubs.ldt import copy_ldt, free_ldt
 from kernel_stubs.segments import NewTls, child_tls, copy_segments, give_tls
 from kernel_stubs.signal_state import copy_signals, release_signals
 from kernel_stubs.uaccess import put_user
@@ -118,13 +119,14 @@ def copy_mm(kernel: Kernel, old: int) -> int:
     new = mm.direct_map(mm.alloc_page(memory))
     source, target = kernel.view(MmStruct, old), kernel.view(MmStruct, new)
     memory.write(new - mm.direct_map(0), memory.read(old - mm.direct_map(0), PAGE_SIZE))
-    target.users, target.pgd = 1, 0
+    target.users, target.pgd, target.ldt_entries = 1, 0, 0
     if target.exe:
         ramfs.get_inode(kernel, target.exe)
     try:
         target.pgd = pgtable.pgd_alloc(memory)
         for area in vma.areas(kernel, source):
             _copy_area(kernel, source, target, area)
+        copy_ldt(kernel, source, target)
     except OutOfMemoryError:
         put_mm(kernel, new)
         raise
@@ -162,6 +164,7 @@ def put_mm(kernel: Kernel, address: int) -> None:
     if space.pgd:
         for area in vma.areas(kernel, space):
             vma.zap_range(kernel, space, area.start, area.end)
+        free_ldt(kernel, space)
         pgtable.pgd_free(kernel.memory, space.pgd)
     if space.exe:
         ramfs.put_inode(kernel, space.exe)

@@ -48,6 +48,13 @@ def pgd_free(memory: Memory, pgd: int) -> None:
     data.free_pgds = pgd
 
 
+def free_slot(memory: Memory, pgd: int, slot: int) -> None:
+    """Give back the tables of one entry of the kernel's half, which must have no pages any more."""
+    _free_tables(memory, memory.read_u64(pgd + slot) & ADDRESS_MASK, 2)
+    for offset in (0, PTI_USER_PGTABLE):
+        memory.write_u64(pgd + offset + slot, 0)
+
+
 def _free_tables(memory: Memory, table: int, level: int) -> None:
     """A table of this level (2: of PDEs' tables, 1: of page tables, 0: of pages) and those below it."""
     if level:

@@ -11,13 +11,14 @@ from kernel_stubs.abi import GDT_ENTRY_TLS_MIN, NR_TLS_ENTRIES, TaskStruct, cpu_
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.ldt import load_ldt
 from kernel_stubs.uaccess import copy_from_user
 
 _LOADER = "load_user_segments"
 """Guest code of the images that have 32-bit programs."""
 USER_DESC = struct.Struct("<iIII")
 """`struct user_desc`: entry number, base, limit, bits."""
-_EMPTY_FLAGS = 0x28
+EMPTY_FLAGS = 0x28
 """The bits of a user_desc that stands for an empty entry: read_exec_only and seg_not_present."""
 
 
@@ -44,6 +45,7 @@ def load_segments(cpu: Cpu) -> Steps:
     if not task.mm or _LOADER not in cpu.kernel.image.symbols:
         return None
     load_tls(cpu, task)
+    yield from load_ldt(cpu)
     wanted = (task.segments.ds, task.segments.es, task.fsindex, task.gsindex)
     own = any(selector & ~3 and selector != Selector.USER_DS for selector in wanted[:2])
     if own or wanted != selectors(cpu):  # the same selector may mean another descriptor
@@ -83,6 +85,7 @@ def start_segments(cpu: Cpu, *, ia32: bool) -> Steps:
         task.segments.tls[index] = 0
     if _LOADER in cpu.kernel.image.symbols:
         load_tls(cpu, task)
+        yield from load_ldt(cpu)
         data = int(Selector.USER_DS) if ia32 else 0
         yield from set_selectors(cpu, data, data, 0, 0)
     task.fsbase = task.gsbase = 0
@@ -133,7 +136,7 @@ def reload_selector(cpu: Cpu, selector: int) -> Steps:
 # --- set_thread_area --------------------------------------------------------------------------------------------------
 def tls_descriptor(base: int, limit: int, bits: int) -> int:
     """The descriptor for a user_desc; EINVAL if Linux does not take it. An empty one is 0."""
-    if (base, limit) == (0, 0) and bits in (0, _EMPTY_FLAGS):
+    if (base, limit) == (0, 0) and bits in (0, EMPTY_FLAGS):
         return 0
     seg_32bit, contents, read_only = bits & 1, bits >> 1 & 3, bits >> 3 & 1
     in_pages, not_present, useable = bits >> 4 & 1, bits >> 5 & 1, bits >> 6 & 1
@@ -153,7 +156,7 @@ def user_desc(number: int, descriptor: int) -> bytes:
     limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
     access, flags = descriptor >> 40, descriptor >> 52
     if not descriptor:
-        return USER_DESC.pack(number, 0, 0, _EMPTY_FLAGS)
+        return USER_DESC.pack(number, 0, 0, EMPTY_FLAGS)
     bits = flags >> 2 & 1 | (access >> 2 & 3) << 1 | (~access >> 1 & 1) << 3 | (flags >> 3 & 1) << 4 | (flags & 1) << 6
     return USER_DESC.pack(number, base, limit, bits)
 

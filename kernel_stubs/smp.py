@@ -16,6 +16,7 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.irq import irq_desc
+from kernel_stubs.ldt import load_ldt
 from kernel_stubs.sched import percpu_of
 from kernel_stubs.tick import arm_timer
 
@@ -48,6 +49,11 @@ def flush_tlb_mm(cpu: Cpu) -> None:
 
     They must not use them a moment longer, so the machine forgets them at once; the interrupt is what software sees.
     """
+    call_users_of_mm(cpu)
+
+
+def call_users_of_mm(cpu: Cpu) -> None:
+    """Interrupt the other CPUs that use the current address space: they look at it anew."""
     for number, percpu in others(cpu):
         if cpu.view(TaskStruct, percpu.current_task).mm == cpu.current.mm:
             percpu.call_function_pending |= 1 << cpu.number
@@ -66,6 +72,8 @@ def _call_function(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
     if percpu.call_function_pending:
         percpu.call_function_pending = 0
         cpu.core.cpu.flush_tlb()
+        if cpu.current.mm:
+            yield from load_ldt(cpu)
     irq_exit_rcu(cpu)
     yield from irqentry_exit(cpu, regs)
     return None

@@ -24,3 +24,11 @@ load_user_segments:
 .Lbad_fs:
     xorl    %edx, %edx
     jmp     .Lload_fs
+
+# void load_LDT(u16 selector).
+# Entry and exit: kernel GS and CR3, any stack.  Clobbers nothing.
+.balign 16, 0xcc
+.globl load_LDT
+load_LDT:
+    lldt    %di
+    ret
