@@ -4,6 +4,7 @@
 # make check    the regression: all scenarios and their sweeps
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
+# make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
 # make bench    speed, beside the engine's own limit; writes build/bench.json
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check image conformance bench clean
+.PHONY: run test lint check image conformance matrix bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -35,6 +36,9 @@ image: $(STAMP)
 # Needs the Debian packages bochs, bochsbios, vgabios, qemu-system-x86 and binutils; about two minutes.
 conformance: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m conformance $(GROUPS)
+
+matrix: $(STAMP)
+	@ENTRY64_MATRIX=all $(BIN)/python -m pytest -q -n auto tests/kernel/test_program_matrix.py
 
 bench: $(STAMP)
 	@mkdir -p build

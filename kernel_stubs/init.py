@@ -21,6 +21,7 @@ from kernel_stubs.exec import exec_program, new_mm
 from kernel_stubs.fork import link_task
 from kernel_stubs.idle import make_idle_task
 from kernel_stubs.rootfs import first_files, first_fs, make_root, program_name
+from kernel_stubs.sched import set_need_resched
 from kernel_stubs.segments import start_segments
 from kernel_stubs.smp import setup_local_apic, smp_init
 from kernel_stubs.tick import start_tick
@@ -99,5 +100,7 @@ def _start_idling(cpu: Cpu, stack_end: int) -> None:
     """The others have no user mode to go to: start_kernel returns into the idle loop instead of to its caller."""
     make_idle_task(cpu, stack_end - THREAD_SIZE)
     _run_on(cpu, cpu.percpu.idle_task, stack_end)
+    if cpu.kernel.classic and cpu.percpu.rq_head:
+        set_need_resched(cpu)  # its idle loop does not look at the queue
     cpu.core.cpu.set_control(cr3=INIT_PGD)
     cpu.core.write_linear(cpu.core.cpu.sp, cpu.kernel.image.symbol("cpu_idle_loop").to_bytes(8, "little"))

@@ -98,6 +98,9 @@ def wake_up_state(cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKEN)
 def kick(cpu: Cpu, number: int) -> None:
     """Something happened that CPU `number` should look at: a task became runnable there, or has a signal."""
     if number != cpu.number:
+        other = Cpu(cpu.kernel, cpu.kernel.machine.cores[number])
+        if cpu.kernel.classic and 0 != other.percpu.current_task == other.percpu.idle_task:
+            set_need_resched(other)  # its idle loop does not look at the queue
         send_reschedule(cpu, number)
     elif cpu.percpu.current_task == cpu.percpu.idle_task:
         set_need_resched(cpu)

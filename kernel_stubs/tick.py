@@ -13,6 +13,8 @@ from kernel_stubs.context import Cpu
 
 TIMESLICE = 100_000
 """Instructions that a task may run while others wait."""
+MIN_GRANULARITY = 500
+"""Instructions before a tick ends a turn: however fast ticks come, tasks get on (sysctl_sched_min_granularity)."""
 _DIVIDE_BY_1 = 0xB
 
 

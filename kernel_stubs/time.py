@@ -8,7 +8,7 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
 from kernel_stubs.sched import all_tasks, set_need_resched, wake_up_process
 from kernel_stubs.signal import Sig, send_signal
-from kernel_stubs.tick import arm_timer
+from kernel_stubs.tick import MIN_GRANULARITY, TIMESLICE, arm_timer
 
 NSEC_PER_SEC = 1_000_000_000
 BOOT_TIME = 1_700_000_000
@@ -42,14 +42,15 @@ def run_timers(cpu: Cpu) -> None:
 
 @c_function
 def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
-    """The local APIC's timer. Every tick ends the current task's turn."""
+    """The local APIC's timer. A tick ends the current task's turn, unless it has hardly begun."""
     irq_enter_rcu(cpu)
     cpu.core.apic.eoi()
     percpu = cpu.percpu
     percpu.timer_ticks += 1
     percpu.timer_armed = 0
     if percpu.current_task:
-        set_need_resched(cpu)
+        if cpu.core.clock >= percpu.slice_end - TIMESLICE + MIN_GRANULARITY:
+            set_need_resched(cpu)
         run_timers(cpu)
     irq_exit_rcu(cpu)
     yield from irqentry_exit(cpu, regs)

@@ -54,6 +54,11 @@ class Descriptor:
         return bool(self.raw >> 47 & 1)
 
     @property
+    def big(self) -> bool:
+        """D/B: as a stack it is addressed by ESP, not SP."""
+        return bool(self.raw >> 54 & 1)
+
+    @property
     def dpl(self) -> int:
         """Descriptor privilege level."""
         return self.raw >> 45 & 3

@@ -43,8 +43,15 @@ def iret(core: Core, size: int) -> bool:
     stack = _check_stack_segment(core, frame.ss, frame.cpl, long_mode=code.long_mode)
     if code.long_mode and not is_canonical(frame.ip):
         raise CpuFault(Vector.GP, 0, f"IRETQ: non-canonical RIP {frame.ip:#x}")
+    new_sp = frame.sp
     if not code.long_mode:
-        frame = Frame(frame.ip & _LOW, frame.cs, frame.flags, frame.sp & _LOW, frame.ss)
+        if stack is not None and not stack.big:
+            # Only SP is loaded; that user mode sees the rest of the old RSP is why there is espfix64.
+            new_sp = (sp + 5 * size) & ~0xFFFF | frame.sp & 0xFFFF
+        else:
+            new_sp &= _LOW
+            frame = Frame(frame.ip, frame.cs, frame.flags, new_sp, frame.ss)
+        frame = Frame(frame.ip & _LOW, frame.cs, frame.flags, frame.sp, frame.ss)
         if frame.ip > code.limit:
             raise CpuFault(Vector.GP, 0, f"IRETQ: RIP {frame.ip:#x} beyond the limit of CS {frame.cs:#x}")
     core.skip(0)
@@ -60,7 +67,7 @@ def iret(core: Core, size: int) -> bool:
     cpu.enter_code_mode(frame.cpl)
     if outward:
         _drop_privileged_segments(core, frame.cpl)
-    cpu.flags, cpu.sp, cpu.ip = flags, frame.sp, frame.ip
+    cpu.flags, cpu.sp, cpu.ip = flags, new_sp, frame.ip
     if not in_user_mode:  # user mode's own is a jump like any other
         core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
     return True

@@ -51,7 +51,7 @@ static void back(int sig, siginfo_t *i, void *context)
     long *g = (long *)u->uc_mcontext.gregs;
     unsigned long s = g[REG_CSGSFS];
     printf("  signal %d code %d trap %lld err %llx, cs %lx ss %lx ip %llx sp %llx cx %llx, uc_flags %lx\n", sig, i->si_code,
-           g[REG_TRAPNO], g[REG_ERR], s & 0xffff, s >> 48, g[REG_RIP], g[REG_RSP], g[REG_RCX], u->uc_flags & 6);
+           g[REG_TRAPNO], g[REG_ERR], s & 0xffff, s >> 48, g[REG_RIP], g[REG_RSP] & ~(0x7fL << 32 & -(g[REG_RSP] < 0)), g[REG_RCX], u->uc_flags & 6);
     g[REG_RSP] = seen[0];
     g[REG_RIP] = seen[1];
     g[REG_CSGSFS] = seen[2];

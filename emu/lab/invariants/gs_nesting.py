@@ -35,6 +35,7 @@ class GsNesting(Invariant):
         super().__init__(view, chain, reproduce)
         self._loads_gs = not _LOADS_USER_GS.isdisjoint(view.image.symbols)
         self._loading: dict[int, bool] = {}
+        self._classic_iret = view.image.symbols.get("iret_label", 0) if view.classic else 0
         self.handlers = {
             SystemCall: self._system_call,
             Delivered: self._delivered,
@@ -112,6 +113,9 @@ class GsNesting(Invariant):
             known = self._loading[ip] = self.view.symbol(ip).partition("+")[0] in _LOADS_USER_GS
         return known
 
+    def _faults_with_user_gs(self, ip: int) -> bool:
+        return (self._loads_gs and self._loads_user_gs(ip)) or ip == self._classic_iret
+
     def _count_swap(self, cpu: int, entry: Entry | None) -> int:
         if entry is None:
             return 0
@@ -175,7 +179,7 @@ class GsNesting(Invariant):
                 self._check_return(event, user, self.view.percpu_base(cpu), back)
             elif back.entry is not None:
                 bases = back.entry.event.gs_base, back.entry.event.kernel_gs_base
-                if back.how is Closing.CHANGED and self._loads_gs and self._loads_user_gs(back.entry.ip):
+                if back.how is Closing.CHANGED and self._faults_with_user_gs(back.entry.ip):
                     # Its fixup is told to the exception table, and begins with the kernel's GS.
                     bases = self.view.percpu_base(cpu), user
                 self._check_return(event, *bases, back)

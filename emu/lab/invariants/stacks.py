@@ -9,6 +9,7 @@ from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
 from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
 from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE, TaskStruct
+from kernel_stubs.espfix import is_espfix
 
 _FRAME = struct.Struct("<5Q")
 TRAMPOLINE = "entry"
@@ -111,7 +112,16 @@ class Stacks(Invariant):
         if back.how is not Closing.USER or not self.view.percpu_base(event.cpu):
             return
         end = event.frame_at + _FRAME.size
-        if event.frame_at and end != self.view.tss_sp0(event.cpu):
+        if is_espfix(event.frame_at):
+            words = self.view.percpu_word(event.cpu, "espfix_stack")
+            if event.frame_at - 8 != words | event.frame.sp & 0xFFFF_0000:
+                self.violated(
+                    event,
+                    f"{event.by.upper()} from {event.frame_at:#x}: this CPU's words are at {words:#x}, with bits 31:16 "
+                    f"of RSP {event.frame.sp:#x}",
+                    ended=back.entry,
+                )
+        elif event.frame_at and end != self.view.tss_sp0(event.cpu):
             ist = back.entry.ist if back.entry is not None else 0
             if not self._is_ist_top(event.cpu, ist, end):
                 self.violated(
