@@ -49,6 +49,15 @@ class Request(IntEnum):
     GETEVENTMSG = 0x4201
     GETSIGINFO = 0x4202
     SETSIGINFO = 0x4203
+    GETREGSET = 0x4204
+    SETREGSET = 0x4205
+
+
+class RegSet(IntEnum):
+    """NT_*: which registers PTRACE_GETREGSET means (include/uapi/linux/elf.h)."""
+
+    PRSTATUS = 1
+    PRFPREG = 2
 
 
 class Event(IntEnum):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 from emu.arch import Rflags
 from kernel_stubs.abi import TASK_SIZE_MAX, PtRegs, TaskStruct
@@ -113,10 +112,10 @@ def regs_size(*, ia32: bool) -> int:
 
 
 def set_user_regs(kernel: Kernel, task: TaskStruct, raw: bytes, *, ia32: bool) -> None:
-    """PTRACE_SETREGS: up to the first register that may not have its value."""
-    names: Sequence[str] = USER_REGS_32 if ia32 else USER_REGS
-    for name, value in zip(names, (_U32 if ia32 else _U64).unpack(raw), strict=True):
-        put_user_reg(kernel, task, name, value, ia32=ia32)
+    """PTRACE_SETREGS, SETREGSET: as many registers as there are words, up to the first that may not have its value."""
+    names, word = (USER_REGS_32, 4) if ia32 else (USER_REGS, 8)
+    for name, at in zip(names, range(0, len(raw), word), strict=False):
+        put_user_reg(kernel, task, name, int.from_bytes(raw[at : at + word], "little"), ia32=ia32)
 
 
 def put_user_reg(kernel: Kernel, task: TaskStruct, name: str, value: int, *, ia32: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from emu.arch import PAGE_SIZE
 from kernel_stubs import mm as mm_frames
 from kernel_stubs import pgtable, vma
-from kernel_stubs.abi import FXSAVE_SIZE, TASK_FPU, MmStruct, TaskState, TaskStruct, VmFlags
+from kernel_stubs.abi import FXSAVE_SIZE, MmStruct, TaskState, TaskStruct, VmFlags
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
 from kernel_stubs.hw_breakpoint import get_debugreg, set_debugreg
@@ -33,11 +33,12 @@ from kernel_stubs.siginfo import SI_KERNEL, SI_USER, USER_SIGINFO_SIZE, Sig, Sig
 from kernel_stubs.signal import send_signal
 from kernel_stubs.signal_abi import NSIG
 from kernel_stubs.step import disable_single_step, enable_single_step
+from kernel_stubs.syscalls.fpregs import read_fpregs, write_fpregs
+from kernel_stubs.syscalls.regsets import ptrace_regset
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, read_user
 
 _WITH_ADDRESS = frozenset({Sig.SIGILL, Sig.SIGFPE, Sig.SIGSEGV, Sig.SIGBUS, Sig.SIGTRAP})
-_MXCSR = slice(24, 28)
 _RESUMING = frozenset({Request.CONT, Request.SYSCALL, Request.SINGLESTEP})
 
 
@@ -125,9 +126,11 @@ def _request(cpu: Cpu, task: TaskStruct, call: Call) -> int:
         case Request.SETREGS:
             set_user_regs(kernel, task, copy_from_user(cpu, data, regs_size(ia32=call.ia32)), ia32=call.ia32)
         case Request.GETFPREGS if not call.ia32:
-            copy_to_user(cpu, data, cpu.memory.read(_fpu(cpu, task), FXSAVE_SIZE))
+            copy_to_user(cpu, data, read_fpregs(cpu, task))
         case Request.SETFPREGS if not call.ia32:
-            _set_fpregs(cpu, task, data)
+            write_fpregs(cpu, task, copy_from_user(cpu, data, FXSAVE_SIZE))
+        case Request.GETREGSET | Request.SETREGSET:
+            ptrace_regset(cpu, task, call.request, at, data, ia32=call.ia32)
         case Request.SETOPTIONS:
             if data & ~OPTIONS:
                 raise SyscallError(Errno.EINVAL)
@@ -240,18 +243,6 @@ def _poke_user(cpu: Cpu, task: TaskStruct, call: Call) -> None:
         set_debugreg(task, number, call.data)
     else:
         put_user_reg(cpu.kernel, task, name, call.data, ia32=call.ia32)
-
-
-def _fpu(cpu: Cpu, task: TaskStruct) -> int:
-    """Physical address of what the task's FPU registers were when it left its CPU."""
-    return cpu.kernel.physical(address_of(cpu.kernel, task) + TASK_FPU)
-
-
-def _set_fpregs(cpu: Cpu, task: TaskStruct, data: int) -> None:
-    state = copy_from_user(cpu, data, FXSAVE_SIZE)
-    if int.from_bytes(state[_MXCSR], "little") & ~0xFFFF:
-        raise SyscallError(Errno.EINVAL)
-    cpu.memory.write(_fpu(cpu, task), state)
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -269,6 +270,48 @@ static void errors(void)
     printf("killed: %x\n", status);
 }
 
+static void regset(pid_t pid, int request, int kind, void *data, size_t size)
+{
+    struct iovec iov = {data, size};
+    errno = 0;
+    long result = ptrace(request, pid, (long)kind, &iov);
+    printf("%d of %d, %d bytes: %ld, errno %d, %d bytes\n", request, kind, (int)size, result, errno, (int)iov.iov_len);
+}
+
+static void regsets(void)
+{
+    struct user_regs_struct regs, other;
+    char large[4096];
+    pid_t pid = start(store);
+    int status;
+    long first = 0x1234567;
+    regset(pid, PTRACE_GETREGSET, 1, large, sizeof large);
+    ptrace(PTRACE_GETREGS, pid, 0, &regs);
+    printf("as by GETREGS: %d\n", !memcmp(&regs, large, sizeof regs));
+    memset(large, 0, sizeof large);
+    regset(pid, PTRACE_GETREGSET, 1, large, 2 * sizeof first);
+    printf("no more than that: %d\n", !memcmp(&regs, large, 2 * sizeof first) && !large[2 * sizeof first]);
+    regset(pid, PTRACE_GETREGSET, 1, large, 3);
+    regset(pid, PTRACE_GETREGSET, 0x777, large, 64);
+    regset(pid, PTRACE_GETREGSET, 1, (void *)8, 64);
+    regset(pid, PTRACE_SETREGSET, 1, &first, sizeof first);
+    ptrace(PTRACE_GETREGS, pid, 0, &other);
+    printf("the first: %d, the others: %d\n", !memcmp(&other, &first, sizeof first),
+           !memcmp((long *)&other + 1, (long *)&regs + 1, sizeof regs - sizeof first));
+#ifdef __x86_64__
+    struct user_fpregs_struct fp;
+    regset(pid, PTRACE_GETREGSET, 2, large, sizeof large);
+    ptrace(PTRACE_GETFPREGS, pid, 0, &fp);
+    printf("as by GETFPREGS: %d\n", !memcmp(&fp.xmm_space, large + 160, 128));
+    regset(pid, PTRACE_SETREGSET, 2, large, 512);
+    *(unsigned *)(large + 24) = 0xffffffff; /* MXCSR */
+    regset(pid, PTRACE_SETREGSET, 2, large, 512);
+    regset(pid, PTRACE_SETREGSET, 2, large, 256);
+#endif
+    ptrace(PTRACE_SETREGS, pid, 0, &regs);
+    printf("ended with %x\n", go(PTRACE_CONT, pid, 0));
+}
+
 int main(int count, char **arguments)
 {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
@@ -283,5 +326,6 @@ int main(int count, char **arguments)
 #endif
     RUN(family);
     RUN(errors);
+    RUN(regsets);
     return 0;
 }
