@@ -1,4 +1,4 @@
-"""Scenarios that trace: native runs agree, the traced path is executed, each break of it is noticed."""
+"""Scenarios that trace, or whose frame IRETQ refuses: native runs agree, the paths are executed, breaks are noticed."""
 
 import shutil
 import subprocess
@@ -67,3 +67,19 @@ def test_a_break_of_the_traced_path_is_noticed(routine, old, new, noticed):
 @pytest.mark.parametrize(("old", "new"), [("%rsi, %dr7", "%rax, %dr7"), ("%rax, %dr0", "%rax, %dr1")])
 def test_debug_registers_that_are_not_loaded_are_noticed(name, old, new):
     assert "status 13" in first_complaint(name, "debugreg.S", "load_debugregs", old, new)
+
+
+@pytest.mark.parametrize(
+    ("routine", "old", "new"),
+    [
+        ("error_kernelspace", "    je      error_swapgs\n", ""),
+        ("error_kernelspace", "    incl    %ebx\n", ""),
+    ],
+)
+def test_gs_that_is_wrong_when_iretq_was_refused_is_noticed(routine, old, new):
+    assert first_complaint("classic-bad-iret", "traps.S", routine, old, new) == "GS nesting"
+
+
+def test_bad_iret_must_begin_with_the_kernels_gs():
+    old = "    jnz     retint_kernel\n"
+    assert first_complaint("classic-bad-iret", "traps.S", "error_exit", old, f"    swapgs\n{old}") == "GS nesting"

@@ -67,7 +67,8 @@ class CInterface(Invariant):
         judged = self._judged.get(event.cpu, {})
         if entry.serial in judged:
             return
-        under_way = {one.serial for one in self.chain.stack(event.cpu)}
+        # A task that stops for its tracer in the middle of an entry comes back to it.
+        under_way = self.chain.parked().union(one.serial for one in self.chain.stack(event.cpu))
         self._judged[event.cpu] = {serial: True for serial in judged if serial in under_way} | {entry.serial: True}
         if event.name == "fixup_bad_iret":
             return

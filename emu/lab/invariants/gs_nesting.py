@@ -163,9 +163,12 @@ class GsNesting(Invariant):
             )
 
     def _kernel_gs_base_in_c(self, cpu: int, user: int) -> int:
-        """The user's base; but a paranoid handler that replaced GS_BASE leaves KERNEL_GS_BASE as it was."""
+        """The user's base; but a paranoid handler that replaced GS_BASE leaves KERNEL_GS_BASE as it was.
+
+        Those have stacks of their own. Others can only have swapped, maybe before their task lost the CPU to another.
+        """
         entry = self.chain.top(cpu)
-        if entry is None or entry.from_user or self._swaps.get(cpu, {}).get(entry.serial):
+        if entry is None or entry.from_user or not entry.ist or self._swaps.get(cpu, {}).get(entry.serial):
             return user
         return entry.event.kernel_gs_base
 
