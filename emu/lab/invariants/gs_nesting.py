@@ -165,10 +165,13 @@ class GsNesting(Invariant):
     def _kernel_gs_base_in_c(self, cpu: int, user: int) -> int:
         """The user's base; but a paranoid handler that replaced GS_BASE leaves KERNEL_GS_BASE as it was.
 
-        Those have stacks of their own. Others can only have swapped, maybe before their task lost the CPU to another.
+        Those have stacks of their own. Others that found the user's can only have swapped, maybe before their task lost
+        the CPU to another.
         """
         entry = self.chain.top(cpu)
-        if entry is None or entry.from_user or not entry.ist or self._swaps.get(cpu, {}).get(entry.serial):
+        if entry is None or entry.from_user or self._swaps.get(cpu, {}).get(entry.serial):
+            return user
+        if not entry.ist and entry.event.gs_base != self.view.percpu_base(cpu):
             return user
         return entry.event.kernel_gs_base
 
