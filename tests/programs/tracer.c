@@ -1,11 +1,13 @@
 /* Traces children: their system calls, a string and a result changed, single steps, a watchpoint, signals, exec. */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -131,6 +133,36 @@ static void single_steps(void)
     printf("in the loop at least %d, nop seen %d, other codes %d, over a call %d, TF shown %d, ended with %x\n",
            in_loop >= 10, traps, codes, calls_seen > 0, shown, status);
 }
+
+#ifdef __i386__
+static unsigned long vsyscall;
+static void call_vdso(void)
+{
+    __asm__ volatile("int3\n mov $20, %%eax\n call *%0\n mov $9999, %%eax\n call *%0\n mov $20, %%eax\n int $0x80\n"
+                     "nop\n int3" :: "m"(vsyscall) : "eax", "ecx", "edx", "memory");
+}
+
+/* Steps over SYSENTER or SYSCALL of the vDSO: at each stop the next opcode, si_code, TF, and which result EAX has. */
+static void vdso(void)
+{
+    struct user_regs_struct regs;
+    siginfo_t info;
+    vsyscall = getauxval(AT_SYSINFO);
+    pid_t pid = start(call_vdso);
+    int status = go(PTRACE_CONT, pid, 0);
+    printf("%x:", status);
+    for (int n = 0; n < 24; n++) {
+        status = go(PTRACE_SINGLESTEP, pid, 0);
+        ptrace(PTRACE_GETREGS, pid, 0, &regs);
+        ptrace(PTRACE_GETSIGINFO, pid, 0, &info);
+        printf(" %02lx/%d/%d%s", ptrace(PTRACE_PEEKTEXT, pid, regs.eip, 0) & 0xff, info.si_code, (int)(regs.eflags >> 8 & 1),
+               regs.eax == pid ? "=pid" : regs.eax == -38 ? "=ENOSYS" : "");
+    }
+    ptrace(PTRACE_KILL, pid, 0, 0);
+    waitpid(pid, &status, 0);
+    printf(" ended with %x\n", status);
+}
+#endif
 
 static void store(void)
 {
@@ -327,5 +359,8 @@ int main(int count, char **arguments)
     RUN(family);
     RUN(errors);
     RUN(regsets);
+#ifdef __i386__
+    RUN(vdso);
+#endif
     return 0;
 }
