@@ -121,7 +121,17 @@ def test_ticks_go_by_do_irqs_cousin():
     assert facts.calls.count("smp_apic_timer_interrupt") > 3
 
 
-def test_a_c_function_that_nobody_wrote_ends_the_run():
-    facts_of = "_start: movl $172, %eax\n syscall\n ud2"
-    with pytest.raises(AssertionError, match="sys_iopl: this C function is not implemented"):
-        run(facts_of)
+@pytest.mark.parametrize(("level", "signal"), [(0, 11), (2, 11), (3, 0)])
+def test_the_io_privilege_level_decides_over_cli_and_in(level, signal):
+    facts = run(f"""
+    _start:
+        movl $172, %eax
+        movl ${level}, %edi
+        syscall
+        movl %eax, %edi
+        cli
+        inb $0x61, %al
+        {EXIT}
+    """)
+    assert (facts.signal or 0) == signal
+    assert facts.calls.count("do_general_protection") == (signal != 0)
