@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from emu.arch import SPURIOUS_APIC_VECTOR
 from emu.machine.apic import ENABLED, SPURIOUS, Delivery
 from kernel_stubs.abi import PerCpu, PtRegs, SystemVector, TaskStruct
+from kernel_stubs.abi26 import NUM_INVALIDATE_TLB_VECTORS, Vector26
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
@@ -57,7 +58,19 @@ def call_users_of_mm(cpu: Cpu) -> None:
     for number, percpu in others(cpu):
         if cpu.view(TaskStruct, percpu.current_task).mm == cpu.current.mm:
             percpu.call_function_pending |= 1 << cpu.number
-            send_ipi(cpu, number, SystemVector.CALL_FUNCTION)
+            send_ipi(cpu, number, _shootdown_vector(cpu))
+
+
+def _shootdown_vector(cpu: Cpu) -> int:
+    """linux-2.6 has eight vectors for it, which senders share by their numbers."""
+    if cpu.kernel.classic:
+        return Vector26.INVALIDATE_TLB_START + cpu.number % NUM_INVALIDATE_TLB_VECTORS
+    return SystemVector.CALL_FUNCTION
+
+
+def smp_invalidate_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
+    """linux-2.6: another CPU took pages or rights away. The stub has pushed the complement of its vector."""
+    return (yield from _call_function(cpu, regs, ~regs.orig_ax & 0xFF))
 
 
 def _acknowledge(cpu: Cpu, vector: int) -> None:

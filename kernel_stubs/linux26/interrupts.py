@@ -6,6 +6,7 @@ from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import registered
 from kernel_stubs.context import Cpu
 from kernel_stubs.linux26.calls import register26
+from kernel_stubs.smp import smp_invalidate_interrupt
 
 SAME_AS = {
     "smp_apic_timer_interrupt": "sysvec_apic_timer_interrupt",
@@ -29,5 +30,6 @@ def register_all() -> None:
     """Register the interrupts' C functions."""
     newer = registered()
     register26("do_IRQ", _do_irq, (PtRegs,))
+    register26("smp_invalidate_interrupt", smp_invalidate_interrupt, (PtRegs,))
     for name, same in SAME_AS.items():
         register26(name, newer[same].function, (PtRegs,))
