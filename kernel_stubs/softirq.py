@@ -107,9 +107,9 @@ def __do_softirq(cpu: Cpu) -> Steps:
 def wakeup_softirqd(cpu: Cpu) -> None:
     """Let this CPU's ksoftirqd run; it is made when it is first needed."""
     percpu = cpu.percpu
-    if cpu.kernel.classic:
-        return  # the next interrupt's end serves them
     if not percpu.ksoftirqd:
+        if cpu.kernel.classic:
+            return  # kernel_thread() is called where guest code can be (linux26.kthreads)
         try:
             percpu.ksoftirqd = kthread_create(cpu, ksoftirqd, f"ksoftirqd/{cpu.number}".encode())
         except OutOfMemoryError:

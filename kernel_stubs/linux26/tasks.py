@@ -9,6 +9,7 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.linux26.calls import c_function26
 from kernel_stubs.linux26.thread_info import pda, set_current, show_work, thread_info
+from kernel_stubs.segments import load_segments
 
 
 @c_function26
@@ -43,6 +44,7 @@ def schedule_tail(cpu: Cpu, prev: int) -> Steps:
     """A new task's first C function."""
     switch.schedule_tail(cpu)
     yield from sched.restore_fpu(cpu)
+    yield from load_segments(cpu)
     yield from restore_debugregs(cpu)
     return None
 

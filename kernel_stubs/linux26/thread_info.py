@@ -5,7 +5,7 @@ from __future__ import annotations
 from emu.arch import Rflags, Selector
 from kernel_stubs.abi import THREAD_SIZE, ExitState, InactiveTaskFrame, PtRegs, TaskStruct
 from kernel_stubs.abi26 import PDA_STACKOFFSET, ThreadInfo26, Tif26, X8664Pda
-from kernel_stubs.context import Cpu, Kernel, KernelOops
+from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.ptrace_abi import SyscallWork
 
 SHARED_FLAGS = 1 << Tif26.NOTIFY_RESUME | 1 << Tif26.SIGPENDING | 1 << Tif26.NEED_RESCHED | 1 << Tif26.SINGLESTEP
@@ -46,7 +46,7 @@ def init_thread_info(cpu: Cpu, address: int) -> ThreadInfo26:
     task = cpu.view(TaskStruct, address)
     info = thread_info(cpu.kernel, task)
     info.task, info.cpu = address, task.thread_info.cpu
-    info.preempt_count = NOT_PREEMPTIBLE if task.mm else 0
+    info.preempt_count = NOT_PREEMPTIBLE if task.mm or task.kthread else 0
     return info
 
 
@@ -62,17 +62,15 @@ def prepare_first_run(cpu: Cpu, address: int) -> None:
     """What copy_thread does here, done when a task is about to run for the first time.
 
     fork has laid the registers of user mode at the end of its stack, and for linux-6 a frame below them. `switch_to`
-    wants RSP at these registers and TIF_FORK; an idle task has none, so it gets those of its loop in kernel mode.
+    wants RSP at these registers and TIF_FORK; a kernel thread has those that do_fork copied, an idle task has none and
+    gets those of its loop in kernel mode.
     """
     task = cpu.view(TaskStruct, address)
     if thread_info(cpu.kernel, task).task == address:
         return
     end = task.stack + THREAD_SIZE
-    if not task.mm:
-        frame = cpu.view(InactiveTaskFrame, task.sp)
-        entry = frame.ret_addr
-        if entry != cpu.kernel.image.symbol("cpu_idle_loop"):
-            raise KernelOops(f"kernel BUG: {task.comm!r} is a kernel thread; this kernel has no C code that makes any")
+    if not task.mm and not task.kthread:
+        entry = cpu.view(InactiveTaskFrame, task.sp).ret_addr
         regs = cpu.view(PtRegs, end - PtRegs.SIZE)
         regs.ip, regs.sp, regs.flags = entry, end, Rflags.FIXED
         regs.cs, regs.ss = Selector.KERNEL_CS, Selector.KERNEL_DS
