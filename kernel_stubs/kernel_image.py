@@ -32,11 +32,6 @@ C_FUNCTION_MODULES = (
 )  # fmt: skip
 """All modules that register C functions or system calls."""
 
-UNIMPLEMENTED = (
-    "__do_softirq", "__switch_to", "do_SYSENTER_32", "do_fast_syscall_32", "make_task_dead", "ret_from_fork",
-)  # fmt: skip
-"""C functions that the sources call. Those that are not registered get a slot all the same; calling one is a crash."""
-
 Overrides = tuple[tuple[str, str], ...]
 """(file name, text): sources to take instead of the image's own."""
 
@@ -77,10 +72,9 @@ def _rows(table: dict[int, str]) -> str:
 
 
 def generated_sources(kernel: str) -> dict[str, str]:
-    """Name -> text of the sources that Python writes: C function slots, written or not, and system-call tables."""
+    """Name -> text of the sources that Python writes: C function slots and system-call tables."""
     if kernel != LINUX_26:
-        names = registered()
-        return {"c_functions.inc": _slots((*names, *(name for name in UNIMPLEMENTED if name not in names)))}
+        return {"c_functions.inc": _slots(registered())}
     native, compat = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows(implemented())
     return {
         "c_functions.inc": _slots(abi26.c_function_slots((*native.values(), *compat.values()))),

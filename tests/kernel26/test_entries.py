@@ -3,6 +3,10 @@
 import pytest
 from classic import EXIT, run
 
+from emu.machine.profile import Profile
+from kernel_stubs.binding import SLOT_SIZE, registered
+from kernel_stubs.kernel_image import build_image
+
 
 def test_unknown_system_calls_say_enosys():
     facts = run(f"_start: movl $180, %eax\n syscall\n leal 38(%rax), %edi\n {EXIT}")
@@ -135,3 +139,43 @@ def test_the_io_privilege_level_decides_over_cli_and_in(level, signal):
     """)
     assert (facts.signal or 0) == signal
     assert facts.calls.count("do_general_protection") == (signal != 0)
+
+
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_every_c_function_that_an_image_has_a_slot_for_is_written(kernel):
+    image = build_image(kernel, Profile())
+    slots = range(image.symbol("__c_stubs_start"), image.symbol("__c_stubs_end"), SLOT_SIZE)
+    named = {name for name, address in image.symbols.items() if address in slots} - {"__c_stubs_start"}
+    assert len(named) > 20
+    assert named <= set(registered(kernel))
+
+
+def test_a_child_cloned_by_int_0x80_ends_by_itself():
+    facts = run(f"""
+    _start:
+        movl $120, %eax             # clone(SIGCHLD), the i386 number
+        movl $17, %ebx
+        xorl %ecx, %ecx
+        xorl %edx, %edx
+        xorl %esi, %esi
+        xorl %edi, %edi
+        int $0x80
+        testl %eax, %eax
+        jz child
+        movl %eax, %ebx
+        movl $-1, %edi
+        leaq -64(%rsp), %rsi
+        xorl %edx, %edx
+        xorl %r10d, %r10d
+        movl $61, %eax
+        syscall
+        subl %ebx, %eax
+        movl -63(%rsp), %edi
+        orl %eax, %edi
+        {EXIT}
+    child:
+        movl $5, %edi
+        {EXIT}
+    """)
+    assert facts.exit_code == 5
+    assert "sys32_clone" in facts.calls
