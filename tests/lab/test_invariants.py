@@ -383,6 +383,18 @@ def test_pt_regs_made_by_fixup_bad_iret_are_the_new_truth(court: Court) -> None:
     assert court.judge.violations == []
 
 
+@pytest.mark.parametrize(
+    ("cs", "sp", "found"),
+    [(0x23, 0xFFFF_F000, []), (0x23, 0xFFFF_E000, [IRET]), (0x33, 0xFFFF_F000, [IRET])],
+    ids=["esp", "another esp", "64-bit code"],
+)
+def test_iretq_to_32_bit_code_leaves_esp(court: Court, cs: int, sp: int, found: list[int]) -> None:
+    court.see(*IN_C)
+    court.view.memory[REGS] = saved(Frame(IN_USER.ip, cs, IN_USER.flags, 0x7FFF_FFFF_F000, IN_USER.ss))
+    court.see(done(), swap(PERCPU, USER), returned(Frame(IN_USER.ip, cs, IN_USER.flags, sp, IN_USER.ss)))
+    assert court.only("frames") == found
+
+
 def test_return_to_kernel_code_without_c_restores_the_interrupted_frame(court: Court) -> None:
     court.see(syscall(), nmi(IN_GAP, (USER, PERCPU)), returned(Frame(ENTRY, 0x10, 0x402, IN_GAP.sp, 0x18)))
     assert court.only("frames") == [IRET]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from operator import itemgetter
 
-from emu.arch import ARITHMETIC_FLAGS, INT80_VECTOR, Rflags
+from emu.arch import ARITHMETIC_FLAGS, INT80_VECTOR, Rflags, Selector
 from emu.events import CCalled, CReturned, Frame, Returned, SystemCall
 from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
@@ -37,6 +37,7 @@ _KEPT_BY_RETURN = {
 """These take RIP, RFLAGS and RSP from registers that user mode gives up. C lets SYSRETQ be used only where RCX and R11
 are what they should be."""
 _SYSRET_FLAGS = 0x3C7FD7
+_ESP = 0xFFFF_FFFF
 _NOT_RF = ~int(Rflags.RF)
 _GPRS = struct.Struct("<16Q")
 _PT_REGS = struct.Struct("<21Q")
@@ -200,6 +201,8 @@ def _frame_differences(frame: Frame, expected: Words, by: str) -> list[str]:
         expected = (*expected[:2], expected[2] & _SYSRET_FLAGS | 2, *expected[3:])
     if words == expected:
         return []
+    if frame.cs & 3 and frame.cs != Selector.USER_CS and frame.sp == expected[3] & _ESP:
+        expected = (*expected[:3], frame.sp, expected[4])  # 32-bit code has no more of RSP, and IRETQ leaves no more
     rows = zip(_FRAME_NAMES, words, expected, strict=True)
     return [_show(name, word, was) for name, word, was in rows if word != was]
 
