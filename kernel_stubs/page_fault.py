@@ -13,7 +13,7 @@ from kernel_stubs.binding import Steps, Window, c_function
 from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.entry_common import irqentry_exit
 from kernel_stubs.errno import OutOfMemoryError
-from kernel_stubs.extable import fixup_exception
+from kernel_stubs.extable import fixup_exception, has_fixup
 from kernel_stubs.oops import die
 from kernel_stubs.signal import SEGV_ACCERR, SEGV_MAPERR, Sig, force_sig
 
@@ -84,6 +84,8 @@ def exc_page_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
     if address >= TASK_SIZE_MAX:
         _do_kern_addr_fault(cpu, regs, error_code, address)
     elif not regs.user_mode:
+        if has_fixup(cpu, regs) and cpu.current.mm and _brought_in(cpu, error_code, address):
+            return None
         if fixup_exception(cpu, regs):
             return None
         raise die(cpu, describe_oops(cpu, regs, error_code, address))
@@ -104,6 +106,15 @@ def _do_kern_addr_fault(cpu: Cpu, regs: PtRegs, error_code: int, address: int) -
         raise die(cpu, describe_oops(cpu, regs, error_code, address))
     else:
         cpu.note(f"mapped vmalloc page {address & -PAGE_SIZE:#x}")
+
+
+def _brought_in(cpu: Cpu, error_code: int, address: int) -> bool:
+    """Kernel code that may fault found a user page missing which is only to be brought in."""
+    write, protection = bool(error_code & PageFault.W), bool(error_code & PageFault.P)
+    try:
+        return handle_mm_fault(cpu.kernel, cpu.mm, address, write=write, protection=protection) is FaultResult.DONE
+    except OutOfMemoryError:
+        return False
 
 
 def _do_user_addr_fault(cpu: Cpu, error_code: int, address: int) -> None:

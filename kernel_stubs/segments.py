@@ -42,6 +42,11 @@ def copy_segments(cpu: Cpu, child: TaskStruct) -> None:
 def load_segments(cpu: Cpu) -> Steps:
     """The current task, which comes to this CPU, gets its descriptors and selectors back."""
     task = cpu.current
+    if task.mm and cpu.kernel.classic:  # that image has no TLS descriptors; GS alone is worth a load
+        if task.gsindex != selectors(cpu)[3]:
+            yield Call("load_gs_index", (task.gsindex,))
+            cpu.core.write_msr(Msr.KERNEL_GS_BASE, task.gsbase)
+        return None
     if not task.mm or _LOADER not in cpu.kernel.image.symbols:
         return None
     load_tls(cpu, task)

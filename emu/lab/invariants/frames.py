@@ -162,7 +162,7 @@ class Frames(Invariant):
             kept = _KEPT_BY_RETURN.get(event.by, kept)
             wrong += _row_differences(registers, _TO_ROW(words), kept)
         elif entry is not None:
-            wrong = _frame_differences(event.frame, entry.words, event.by)
+            wrong = _frame_differences(event.frame, _expected(entry, event.frame), event.by)
             by_assembly = _by_assembly(entry) if self.view.classic else entry.vector is None
             kept = _KEPT_BY_SYSCALL if by_assembly else _KEPT
             wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
@@ -193,6 +193,16 @@ def _row_differences(row: Words, expected: Words, kept: itemgetter[tuple[int, ..
         return []
     both = zip(kept(_ROW_NAMES), kept(row), kept(expected), strict=True)
     return [_show(str(name), value, was) for name, value, was in both if value != was]
+
+
+def _expected(entry: Entry, frame: Frame) -> Words:
+    """The frame that an entry is left by. SYSENTER saves none: linux-2.6 takes RSP from EBP and RIP from thread_info,
+    and its arithmetic spoils the arithmetic flags before they are saved."""
+    if not isinstance(entry.event, SystemCall) or entry.event.by != "sysenter":
+        return entry.words
+    _, cs, flags, _, ss = entry.words
+    flags = (flags | Rflags.IF) & ~ARITHMETIC_FLAGS | frame.flags & ARITHMETIC_FLAGS
+    return frame.ip, cs, flags, _GPRS.unpack(entry.registers)[_ROW_NAMES.index("bp")] & 0xFFFF_FFFF, ss
 
 
 def _frame_differences(frame: Frame, expected: Words, by: str) -> list[str]:
