@@ -36,6 +36,8 @@ _KEPT_BY_RETURN = {
 }
 """These take RIP, RFLAGS and RSP from registers that user mode gives up. C lets SYSRETQ be used only where RCX and R11
 are what they should be."""
+_OWN_FRAME = frozenset({"do_fork"})
+"""C functions of linux-2.6 whose pt_regs nobody was interrupted with: kernel_thread makes them for the new task."""
 _SYSRET_FLAGS = 0x3C7FD7
 _ESP = 0xFFFF_FFFF
 _NOT_RF = ~int(Rflags.RF)
@@ -67,7 +69,7 @@ class Frames(Invariant):
     # --- pt_regs ----------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
         argument = self.view.pt_regs_argument(event.name)
-        if argument is None or argument >= len(event.args):
+        if argument is None or argument >= len(event.args) or event.name in _OWN_FRAME:
             return
         cpu, entry, pointer = event.cpu, self.chain.top(event.cpu), event.args[argument]
         serial = entry.serial if entry is not None else 0
