@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emu.arch import Selector
 from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
@@ -102,4 +103,5 @@ def _error(number: int) -> Errno:
 def user_space(cpu: Cpu, size: int) -> int:
     """Room on the user's stack for a structure as the 64-bit call wants it (compat_alloc_user_space)."""
     regs = cpu.view(PtRegs, cpu.percpu.top_of_stack - PtRegs.SIZE)
-    return ((regs.sp & 0xFFFF_FFFF) - 128 - size) & -16 & 0xFFFF_FFFF
+    mask = 0xFFFF_FFFF_FFFF_FFFF if regs.cs == Selector.USER_CS else 0xFFFF_FFFF  # INT 0x80 of 64-bit code
+    return ((regs.sp & mask) - 128 - size) & -16 & mask
