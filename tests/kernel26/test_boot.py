@@ -1,27 +1,14 @@
 """linux-2.6: what a booted CPU has."""
 
-from asm import assemble_text
+from spinning import booted
+
 from emu.arch import Cr4
-from emu.machine.profile import Profile
 from kernel_stubs.abi import PerCpu
 from kernel_stubs.abi26 import X8664Pda
 from kernel_stubs.binding import registered
-from kernel_stubs.boot import BootOptions, boot, stacks
+from kernel_stubs.boot import stacks
 from kernel_stubs.context import percpu_address
-from kernel_stubs.elf import program_from_image
-from kernel_stubs.kernel_image import build_image, load_c_functions
-
-
-def booted():
-    image = assemble_text("_start: jmp _start", name="user.S", base=0x40_0000, entry="_start")
-    options = BootOptions(
-        build_image("linux-2.6", Profile()), Profile(), program_from_image(image, "user"), argv=(b"user",)
-    )
-    system = boot(options)
-    core = system.machine.cores[0]
-    core.set_breakpoints({0x40_0000})
-    core.advance(100_000)
-    return system, core
+from kernel_stubs.kernel_image import load_c_functions
 
 
 def test_features_that_came_later_stay_off():

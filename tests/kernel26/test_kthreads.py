@@ -1,7 +1,7 @@
 """linux-2.6: kernel threads, made by kernel_thread and begun at child_rip."""
 
 import pytest
-from test_boot import booted
+from spinning import booted
 
 from emu.lab.run import run_scenario
 from emu.lab.shipped import find_scenario
