@@ -25,6 +25,10 @@ from kernel_stubs.kernel_image import Overrides
 
 MAX_TRIES = 300
 """Runs for one finding."""
+MAX_MINIMISED = 20
+"""Findings of a scenario that are made small: more of them have few causes."""
+Known = Callable[[str, str], bool]
+"""(invariant, place) -> whether nobody needs a scenario of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Finding:
     def lines(self) -> list[str]:
         """For people."""
         count = "1 case" if self.cases == 1 else f"{self.cases} cases, the smallest"
-        how = "" if self.reproduced else " (the scenario file alone does not show it)"
+        how = "" if self.reproduced else " (as it was found)"
         return [
             f"{self.invariant or LOST} at {self.where or '?'}: {self.message}",
             f"  {count} {self.events}: {self.place}{how}",
@@ -58,15 +62,21 @@ class Finding:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def findings(rows: Iterable[Row], scene: Scene) -> Iterator[Finding]:
-    """The findings among the rows of one scenario, in the order of their smallest cases."""
+def findings(rows: Iterable[Row], scene: Scene, known: Known = lambda _invariant, _where: False) -> Iterator[Finding]:
+    """The findings among the rows of one scenario, in the order of their smallest cases.
+
+    Those that are known already, and all after the first MAX_MINIMISED, stay as they were found.
+    """
+    left = MAX_MINIMISED
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.invariant, row.location), []).append(row)
     chosen = [(min(group, key=size), len(group)) for group in groups.values()]
     for row, count in sorted(chosen, key=lambda item: size(item[0])):
         text, shown = row.reproducer, False
-        if row.verdict != LOST and row.invariant != DELIVERY:  # `entry64 run` does not judge these
+        judged = row.verdict != LOST and row.invariant != DELIVERY  # `entry64 run` does not judge the others
+        if judged and left and not known(row.invariant, row.location):
+            left -= 1
             text, shown = minimise(row, scene.options.image, scene.options.sources)
         yield Finding(row.invariant, row.message, row.location, row.events, row.place, count, shown, text)
 

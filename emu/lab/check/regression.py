@@ -103,9 +103,15 @@ def checked_sweep(
     file: ScenarioFile, spec: Sweep, prepared: Prepared, sources: Overrides | None, jobs: int, progress: Progress
 ) -> Checked:
     """The result of a declared sweep: clean, but for the holes that it says are known, and for those it must find."""
+
+    def known_hole(invariant: str, where: str) -> bool:
+        return any(_is_known(invariant, where, known) for known in spec.known)
+
     store = Store(None)
     try:
-        (swept,) = sweep([file], Options(spec.events, spec.depth, spec.window, sources), jobs, store, progress)
+        (swept,) = sweep(
+            [file], Options(spec.events, spec.depth, spec.window, sources), jobs, store, progress, known=known_hole
+        )
     finally:
         store.close()
     name = f"sweep {','.join(spec.events)}" + (f" depth {spec.depth}" if spec.depth > 1 else "")
@@ -118,12 +124,12 @@ def checked_sweep(
     details: list[str] = []
     found: list[Problem] = []
     for finding in swept.findings:
-        if any(_is_known(finding, known) for known in spec.known):
+        if known_hole(finding.invariant, finding.where):
             continue
         details += [*finding.lines(), *(f"    {line}" for line in finding.scenario.splitlines())]
         found.append(_finding(finding, prepared))
     for index, known in enumerate(spec.known):
-        if not any(_is_known(finding, known) for finding in swept.findings):
+        if not any(_is_known(finding.invariant, finding.where, known) for finding in swept.findings):
             line = file.lines.of(("sweep", "known", index))
             text = f"the known hole is not there any more: {known.invariant} at {known.at} ({known.reason})"
             details.append(f"{file.name}:{line}: {text}")
@@ -145,9 +151,9 @@ def text_lines(results: Sequence[Checked]) -> Iterator[str]:
         yield from (f"    {line}" for line in result.details)
 
 
-def _is_known(finding: Finding, known: Known) -> bool:
-    place = finding.where.partition(" ")[0]
-    return finding.invariant == known.invariant and known.at in (place, place.partition("+")[0])
+def _is_known(invariant: str, where: str, known: Known) -> bool:
+    place = where.partition(" ")[0]
+    return invariant == known.invariant and known.at in (place, place.partition("+")[0])
 
 
 def _problem(

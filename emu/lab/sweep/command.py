@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu.errors import Entry64Error
-from emu.lab.minimise import Finding, findings
+from emu.lab.minimise import Finding, Known, findings
 from emu.lab.scenario import ScenarioFile
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.pool import Job, Pool
@@ -44,7 +44,14 @@ class Swept:
 
 
 def sweep(
-    files: list[ScenarioFile], options: Options, jobs: int, store: Store, progress: Progress, *, minimise: bool = True
+    files: list[ScenarioFile],
+    options: Options,
+    jobs: int,
+    store: Store,
+    progress: Progress,
+    *,
+    minimise: bool = True,
+    known: Known = lambda _invariant, _where: False,
 ) -> list[Swept]:
     """Run what the store does not have yet, and say what it has then."""
     scenes = [Scene(file.name, file.text, options) for file in files]
@@ -78,7 +85,7 @@ def sweep(
     return [
         Swept(
             scene.file.name, key, scene.boundaries, store.counts(key), tuple(bad),
-            () if not minimise else tuple(findings(_rows(store, key), scene)),
+            () if not minimise else tuple(findings(_rows(store, key), scene, known)),
         )
         for scene, key, bad in zip(scenes, keys, broken, strict=True)
     ]  # fmt: skip
