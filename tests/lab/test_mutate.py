@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from emu.errors import ImageError
 from emu.lab.mutate import command, suite
 from emu.lab.mutate.operators import Mutant, by_instruction, by_source, idempotent, nops, patched
 from emu.lab.mutate.run import Fate, Known, Status, Work, judge, learn, mutants, read_equivalent
@@ -144,3 +145,8 @@ def test_the_score_counts_survivors():
     lines = list(command.text_lines([*killed, fate("nop", Status.SURVIVED)]))
     assert "killed by: GS nesting 96" in lines
     assert "survived: nop x" in lines
+
+
+def test_an_image_without_entry_section_has_no_score():
+    with pytest.raises(ImageError, match=r"linux-2\.6: the image has no section \.entry\.text"):
+        mutants("linux-2.6", None, ())

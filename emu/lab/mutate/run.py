@@ -16,7 +16,7 @@ from typing import Any, cast
 from emu.errors import ImageError
 from emu.events import Event
 from emu.lab.mutate import suite
-from emu.lab.mutate.operators import NOP, Mutant, by_instruction, by_source, idempotent
+from emu.lab.mutate.operators import NOP, SECTION, Mutant, by_instruction, by_source, idempotent, instructions
 from emu.lab.mutate.suite import Check, Killed, Outcome
 from emu.lab.rig import Trace
 from emu.lab.scenario import ScenarioFile
@@ -139,6 +139,8 @@ def mutants(kernel: str, sources: Overrides | None, operators: Sequence[str]) ->
     own = {(s.position, s.macro_sites) for s in build_image(kernel, with_it, (), sources).statements}
     for profile in (with_it, without):
         image = build_image(kernel, profile, (), sources)
+        if not instructions(image):
+            raise ImageError(f"{kernel}: the image has no section {SECTION}; mutants are made of linux-6 only")
         for mutant in by_instruction(image, profile):
             statement = image.line_at(mutant.patch[0][0])
             known = statement is not None and (statement.position, statement.macro_sites) in own

@@ -212,6 +212,7 @@ def _rare() -> list[Check]:
             _inject(event="irq", at="__do_softirq+0x4", vector=vector),
         ]
         found.append(Check(f"interrupt {vector:#x} in a softirq", scenario("softirq", GETPID, *tables)))
+    found.append(Check("text patching", find_scenario("int3-emulates-call").text))
     for name in ("user:here", "do_syscall_64+0x4"):
         table = _inject(event="irq", at=name, vector=int(SystemVector.REBOOT))
         found.append(Check(f"reboot at {name}", scenario("reboot", GETPID, table, _HALTED)))
