@@ -22,6 +22,8 @@ def begin_text_poke(kernel: Kernel, address: int) -> None:
     old = kernel.memory.read(physical, 8)
     if old[0] not in _LENGTHS:
         raise ValueError(f"text patching replaces CALL and JMP, not {old[:1].hex()}... at {address:#x}")
+    if data.poke_address:  # there is one at a time: that one is done
+        kernel.memory.write(kernel.physical(data.poke_address), bytes(data.poke_opcode)[:1])
     data.poke_address = address
     data.poke_opcode[:] = list(old)
     kernel.memory.write(physical, bytes((INT3,)))
