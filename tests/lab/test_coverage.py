@@ -95,6 +95,7 @@ def test_an_unknown_kernel_is_the_users_mistake() -> None:
     assert "linux-6" in result.output or "linux-6" in str(result.exception)
 
 
-def test_the_shipped_scenarios_execute_all_of_linux_6_or_the_list_says_why() -> None:
-    result = CliRunner().invoke(main, ["coverage", "linux-6"])
+@pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
+def test_the_shipped_scenarios_execute_all_of_a_kernel_or_the_list_says_why(kernel: str) -> None:
+    result = CliRunner().invoke(main, ["coverage", kernel])
     assert result.exit_code == 0, result.output

@@ -13,10 +13,13 @@ from kernel_stubs.kernel_image import build_image, source_files
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 
 CALLS, WATCHPOINT = "classic-traced-system-calls", "classic-traced-watchpoint"
+INT80, SYSENTER, CSTAR = (f"classic-ia32-traced-{entry}" for entry in ("int80", "sysenter", "cstar"))
+FORK, GS = "classic-traced-fork", "classic-load-gs-index-fault"
+CHILD, INT3 = "classic-audited-child", "classic-schedule-after-int3"
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
-@pytest.mark.parametrize("name", [CALLS, "traced-system-calls", WATCHPOINT, "traced-watchpoint"])
+@pytest.mark.parametrize("name", [CALLS, "traced-system-calls", WATCHPOINT, "traced-watchpoint", INT80, GS])
 def test_a_native_run_of_its_program_ends_as_the_scenario_expects(name, tmp_path):
     scenario = find_scenario(name).scenario
     constants = "".join(f".set SYS_{call}, {number}\n" for number, call in SYSCALL_NAMES.items())
@@ -83,3 +86,35 @@ def test_gs_that_is_wrong_when_iretq_was_refused_is_noticed(routine, old, new):
 def test_bad_iret_must_begin_with_the_kernels_gs():
     old = "    jnz     retint_kernel\n"
     assert first_complaint("classic-bad-iret", "traps.S", "error_exit", old, f"    swapgs\n{old}") == "GS nesting"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "routine", "old", "new", "noticed"),
+    [
+        (INT80, "ia32entry.S", "ia32_tracesys", "    CLEAR_RREGS\n", "", "frames"),
+        (INT80, "ia32entry.S", "ia32_tracesys", "    LOAD_ARGS32\n", "", "status 99"),
+        (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    xchgl   %r9d, %ebp\n", "", "status 220"),
+        (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    xchgl   %ebp, %r9d\n", "", "frames"),
+        (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    CLEAR_RREGS\n", "", "status 99"),
+        (CSTAR, "ia32entry.S", "cstar_tracesys", "    xchgl   %r9d, %ebp\n", "", "frames"),
+        (CSTAR, "ia32entry.S", "cstar_tracesys", "    xchgl   %ebp, %r9d\n", "", "frames"),
+        (CSTAR, "ia32entry.S", "cstar_tracesys", "    CLEAR_RREGS\n", "", "frames"),
+        (CSTAR, "ia32entry.S", "cstar_tracesys", "    movq    %r9, PT_REGS_R9(%rsp)\n", "", "frames"),
+        (
+            FORK,
+            "entry_64.S",
+            "sysret_signal",
+            "    jmp     int_ret_from_sys_call\n",
+            "    jmp     ret_from_sys_call\n",
+            "progress",
+        ),
+        (CHILD, "entry_64.S", "sysret_signal", "    FIXUP_TOP_OF_STACK %r11\n", "", "frames"),
+        (GS, "process.S", "gs_change", "    swapgs\n    xorl", "    xorl", "GS nesting"),
+        (GS, "traps.S", "error_kernelspace", "    cmpq    $gs_change, PT_REGS_IP(%rsp)\n", "", "GS nesting"),
+        (CHILD, "process.S", "ret_from_fork", "    jnz     rff_trace\n", "", "syscall_trace_leave"),
+        (INT3, "paranoid.S", "paranoid_userspace", "    jnz     paranoid_schedule\n", "", "progress"),
+        (INT3, "paranoid.S", "paranoid_userspace", "    movq    %rax, %rsp\n", "", "progress"),
+    ],
+)
+def test_a_break_of_a_rare_path_is_noticed(name, file, routine, old, new, noticed):
+    assert noticed in first_complaint(name, file, routine, old, new)

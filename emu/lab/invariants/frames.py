@@ -14,7 +14,7 @@ from emu.lab.view import MOVES_PT_REGS, View
 Words = tuple[int, ...]
 """A pt_regs: r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss."""
 
-_R11, _ORIG_AX, _IP, _FLAGS, _SS = 6, 15, 16, 18, 20
+_BP, _R11, _R10, _R9, _R8, _ORIG_AX, _IP, _FLAGS, _SS = 4, 6, 7, 8, 9, 15, 16, 18, 20
 _FRAME_NAMES = ("ip", "cs", "flags", "sp", "ss")
 _WORD_NAMES = (
     "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax",
@@ -38,6 +38,9 @@ _KEPT_BY_RETURN = {
 are what they should be."""
 _OWN_FRAME = frozenset({"do_fork"})
 """C functions of linux-2.6 whose pt_regs nobody was interrupted with: kernel_thread makes them for the new task."""
+_SHOWN_TO_TRACER = "syscall_trace_enter"
+"""C function of linux-2.6 whose pt_regs of an i386 call are made for a tracer: R8 to R11, which the program does not
+have, are zero, and but for INT 0x80 the sixth argument, which was on the user's stack, is in BP, and R9 has EBP."""
 _SYSRET_FLAGS = 0x3C7FD7
 _ESP = 0xFFFF_FFFF
 _NOT_RF = ~int(Rflags.RF)
@@ -86,7 +89,9 @@ class Frames(Invariant):
             wrong = "" if raw == left else _differences(_PT_REGS.unpack(raw), _PT_REGS.unpack(left))
         elif entry is not None and not (self.view.classic and _by_sysenter(entry)):
             # linux-2.6 fills in itself what SYSENTER loses.
-            wrong = _against_entry(_PT_REGS.unpack(raw), entry)
+            words = _PT_REGS.unpack(raw)
+            shown = self.view.classic and event.name == _SHOWN_TO_TRACER and _i386_call(entry)
+            wrong = _against_entry(_with_program_registers(words, entry) if shown else words, entry)
         else:
             return
         if wrong and serial > self._ignored.get(cpu, -1):
@@ -127,6 +132,8 @@ class Frames(Invariant):
             before = (*(row[_ROW_NAMES.index(name)] for name in _WORD_NAMES[:_ORIG_AX]), 0, *entry.words)
         if self.view.partial_frame(name):
             words[:_R11] = before[:_R11]
+        if name == _SHOWN_TO_TRACER and _ebp_in_r9(entry):
+            words[_BP] = words[_R9]
         if _by_assembly(entry):
             for index in _SET_BY_ASSEMBLY:
                 words[index] = before[index]
@@ -183,6 +190,23 @@ def _by_assembly(entry: Entry) -> bool:
 
 def _by_sysenter(entry: Entry) -> bool:
     return isinstance(entry.event, SystemCall) and entry.event.by == "sysenter"
+
+
+def _i386_call(entry: Entry) -> bool:
+    return entry.vector == INT80_VECTOR or _ebp_in_r9(entry)
+
+
+def _ebp_in_r9(entry: Entry) -> bool:
+    """Whether the entry took the sixth argument from the user's stack: linux-2.6's for SYSENTER and 32-bit SYSCALL."""
+    return isinstance(entry.event, SystemCall) and (entry.event.compat or entry.event.by == "sysenter")
+
+
+def _with_program_registers(words: Words, entry: Entry) -> Words:
+    """What linux-2.6 shows to a tracer, with the program's R8 to R10 if they are as they have to be (R11: SYSCALL's)."""
+    if words[_R10 : _R8 + 1] != (0, words[_BP] if _ebp_in_r9(entry) else 0, 0):
+        return words
+    row = _GPRS.unpack(entry.registers)
+    return (*words[:_R10], *(row[_ROW_NAMES.index(name)] for name in ("r10", "r9", "r8")), *words[_R8 + 1 :])
 
 
 def _show(name: str, value: int, expected: int) -> str:
