@@ -202,7 +202,7 @@ def _ebp_in_r9(entry: Entry) -> bool:
 
 
 def _with_program_registers(words: Words, entry: Entry) -> Words:
-    """What linux-2.6 shows to a tracer, with the program's R8 to R10 if they are as they have to be (R11: SYSCALL's)."""
+    """What linux-2.6 shows to a tracer, with the program's R8 to R10 if they are as they must be (R11: SYSCALL's)."""
     if words[_R10 : _R8 + 1] != (0, words[_BP] if _ebp_in_r9(entry) else 0, 0):
         return words
     row = _GPRS.unpack(entry.registers)
