@@ -1,0 +1,138 @@
+"""The tables of a scenario file as frozen models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from emu.lab.scenario.inject import Inject
+from emu.lab.scenario.values import Model, SignalNumber, Texts
+from emu.machine.profile import Profile
+
+MAX_BUDGET = 1_000_000_000
+
+
+class CpuModel(Model):
+    """`[cpu]`: vendor behaviour and features."""
+
+    profile: Literal["intel", "amd"] = "intel"
+    smap: bool = True
+    smep: bool = True
+    umip: bool = True
+    fsgsbase: bool = True
+
+    def profile_of_machine(self) -> Profile:
+        """What the machine is built from."""
+        return Profile(self.profile, smep=self.smep, smap=self.smap, umip=self.umip, fsgsbase=self.fsgsbase)
+
+
+class User(Model):
+    """`[user]`: the program that runs at CPL 3."""
+
+    asm: str
+    bits: Literal[32, 64] = 64
+    """32: it runs in compatibility mode, and makes i386 system calls."""
+    argv: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=64)] = ("user",)
+    stdin: str = ""
+
+
+class Timer(Model):
+    """`[timer]`: the local APIC timer."""
+
+    period: Annotated[int, Field(gt=0, le=0xFFFF_FFFF)]
+    """Instructions between two interrupts."""
+
+
+class Options(Model):
+    """`[options]`: how the C side behaves."""
+
+    nmi_touches_memory: bool = False
+    """exc_nmi touches kernel memory that is not mapped yet, so it takes a page fault, whose IRETQ unmasks NMIs."""
+    panic_on_oops: bool = True
+    """An exception in kernel mode ends the run; else it ends the task, unless that is init or in an interrupt."""
+
+
+class Expect(Model):
+    """`[expect]`: what must come out; every key is one check."""
+
+    exit: Annotated[int, Field(ge=0, le=255)] | None = None
+    signal: SignalNumber | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    calls: Texts = ()
+    """C functions called in this order, others between them allowed."""
+    never: Texts = ()
+    """C functions that are not called."""
+    count: dict[str, NonNegativeInt] = {}
+    """How often C functions are called."""
+    returns: Annotated[tuple[Literal["sysretq", "iretq"], ...], Field(strict=False)] = ()
+    """How user mode is returned to, the last times."""
+    faults: NonNegativeInt | None = None
+    """Number of page faults."""
+    end: Literal["finished", "halted", "crashed", "shutdown", "stuck", "budget"] | None = None
+    console: str | None = None
+    """Part of what the C side reported: a note, or the text of a crash."""
+    violation: str | None = None
+    """The invariant that a known-bad scenario violates first; what follows is taken as its consequence."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Expect:
+        if self.exit is not None and self.signal is not None:
+            raise ValueError("a program ends by exit or by signal, not by both")
+        return self
+
+
+class Schedule(Model):
+    """`[schedule]`: how several CPUs take turns."""
+
+    quantum: Annotated[int, Field(gt=0, le=1_000_000)] = 1000
+    """Instructions of one CPU at a time, at most."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] | None = None
+    """Draws the length of each turn and the order of the CPUs; without it both stay as they are."""
+
+
+class Known(Model):
+    """`[[sweep.known]]`: a hole that the image really has; the sweep must find just that."""
+
+    invariant: Annotated[str, Field(min_length=1)]
+    at: Annotated[str, Field(min_length=1)]
+    """Symbol of the instruction, with or without an offset."""
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class Sweep(Model):
+    """`[sweep]`: what `entry64 check` sweeps the scenario with."""
+
+    events: Annotated[
+        tuple[Literal["nmi", "irq", "timer", "resched", "mce", "db", "pf"], ...], Field(strict=False, min_length=1)
+    ]
+    depth: Annotated[int, Field(ge=1, le=3)] = 1
+    window: str = ""
+    known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
+
+
+class Scenario(Model):
+    """A whole scenario file."""
+
+    title: Annotated[str, Field(min_length=1)]
+    shows: str = ""
+    kernel: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "linux-6"
+    cpu: CpuModel = CpuModel()
+    cpus: Annotated[int, Field(ge=1, le=8)] = 1
+    schedule: Schedule = Schedule()
+    user: User
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
+    budget: Annotated[int, Field(gt=0, le=MAX_BUDGET)] = 1_000_000
+    """Instructions after which a run is given up."""
+    timer: Timer | None = None
+    options: Options = Options()
+    inject: Annotated[tuple[Inject, ...], Field(strict=False, max_length=64)] = ()
+    expect: Expect = Expect()
+    sweep: Sweep | None = None
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Scenario:
+        if sum(injection.each is not None for injection in self.inject) > 1:
+            raise ValueError("only one [[inject]] may have each")
+        return self
