@@ -50,6 +50,8 @@ class Instruction:
     executed: bool
     reason: str = ""
     """Why no scenario executes it, from the list."""
+    scenarios: tuple[str, ...] = ()
+    """Those that execute it, as they were given."""
 
     @property
     def line(self) -> str:
@@ -120,7 +122,7 @@ def sites(image: Image) -> dict[int, Site]:
 
 def cover(files: Iterable[ScenarioFile], kernels: Sequence[str], sources: Overrides | None = None) -> list[Covered]:
     """Run the scenarios of these images and see what they execute."""
-    executed: dict[str, set[Site]] = {kernel: set() for kernel in kernels}
+    executed: dict[str, dict[Site, list[str]]] = {kernel: {} for kernel in kernels}
     known: dict[str, dict[Site, tuple[int, str, str]]] = {kernel: {} for kernel in kernels}
     by_image: dict[int, tuple[Image, dict[int, Site]]] = {}
     for file in files:
@@ -137,11 +139,12 @@ def cover(files: Iterable[ScenarioFile], kernels: Sequence[str], sources: Overri
         recorder = _Recorder()
         for _ in run_prepared(prepared, file.name, lambda _case, recorder=recorder: recorder):  # type: ignore[misc]
             pass
-        executed[kernel] |= {places[address] for address in recorder.addresses if address in places}
+        for address in recorder.addresses & places.keys():
+            executed[kernel].setdefault(places[address], []).append(file.name)
     return [_covered(kernel, known[kernel], executed[kernel]) for kernel in kernels]
 
 
-def _covered(kernel: str, known: dict[Site, tuple[int, str, str]], executed: set[Site]) -> Covered:
+def _covered(kernel: str, known: dict[Site, tuple[int, str, str]], executed: dict[Site, list[str]]) -> Covered:
     rows = listed(kernel)
     used: set[int] = set()
     instructions = []
@@ -153,7 +156,8 @@ def _covered(kernel: str, known: dict[Site, tuple[int, str, str]], executed: set
                     reason = row["reason"]
                     used.add(number)
                     break
-        instructions.append(Instruction(site, address, where, text, site in executed, reason))
+        by = tuple(executed.get(site, ()))
+        instructions.append(Instruction(site, address, where, text, bool(by), reason, by))
     stale = tuple(str(row) for number, row in enumerate(rows) if number not in used)
     return Covered(kernel, tuple(instructions), stale)
 
@@ -214,7 +218,7 @@ def as_dict(one: Covered) -> dict[str, Any]:
         "instructions": [
             {
                 "where": i.where, "line": i.line, "sites": [str(site) for site in i.site.macro_sites], "text": i.text,
-                "executed": i.executed, "reason": i.reason or None,
+                "executed": i.executed, "reason": i.reason or None, "scenarios": list(i.scenarios),
             }
             for i in one.instructions
         ],
