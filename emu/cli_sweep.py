@@ -25,6 +25,9 @@ def add_commands(group: click.Group) -> None:
 @click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
 @click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Run on this scheduler's Dask cluster instead of here."
+)
 @click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
 @click.option("--findings", metavar="FOLDER", help="Write a scenario file for each finding into this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -35,6 +38,7 @@ def sweep(
     depth: int,
     window: str,
     jobs: int | None,
+    scheduler: str | None,
     db: str | None,
     findings: str | None,
     as_json: bool,
@@ -47,13 +51,15 @@ def sweep(
     from emu.lab.sweep.scene import Options
     from emu.lab.sweep.store import Store
 
+    if scheduler is not None and jobs is not None:
+        raise Entry64Error("--jobs and --scheduler: a sweep runs in processes here or on a cluster, not both")
     names = tuple(event.name for event in events_named(events))
     options = Options(names, depth, window, read_sources(sources))
     files = [find_scenario(name) for name in scenarios]
     store = Store(None if db is None else Path(db))
     try:
-        with command.shown_progress(not as_json) as progress:
-            results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress)
+        with command.hired(scheduler) as hire, command.shown_progress(not as_json) as progress:
+            results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress, hire=hire)
     except KeyboardInterrupt:
         click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
         sys.exit(130)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from emu.errors import Entry64Error
 from emu.lab.minimise import Finding, Known, findings
@@ -23,6 +25,16 @@ LINE_EVERY = 10.0
 """Seconds between two progress lines off a terminal."""
 Progress = Callable[[int, int, int, int], None]
 """Told: units done, units in all, cases, findings."""
+
+
+class Workers(Protocol):
+    """Who runs units of work."""
+
+    def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
+        """The rows of each unit, in the order in which they are done."""
+
+
+Hire = Callable[[Job], Workers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +62,11 @@ def sweep(
     store: Store,
     progress: Progress,
     *,
+    hire: Hire | None = None,
     minimise: bool = True,
     known: Known = lambda _invariant, _where: False,
 ) -> list[Swept]:
-    """Run what the store does not have yet, and say what it has then."""
+    """Run what the store does not have yet, and say what it has then. `hire`: other workers than `jobs` processes."""
     scenes = [Scene(file.name, file.text, options) for file in files]
     broken = [scene.baseline().violations for scene in scenes]
     units: list[Unit] = []
@@ -77,7 +90,8 @@ def sweep(
     job = Job(tuple((scene.file.name, scene.file.text) for scene in scenes), options)
     ready = total - len(units)
     if units:
-        for unit, rows in Pool(job, jobs).run(units):
+        workers = Pool(job, jobs) if hire is None else hire(job)
+        for unit, rows in workers.run(units):
             store.add(keys[unit.scenario], unit.first, rows)
             ready, cases = ready + 1, cases + len(rows)
             found += sum(row.verdict in VERDICTS[2:] for row in rows)
@@ -93,6 +107,20 @@ def sweep(
 
 def _rows(store: Store, key: str) -> Iterator[Row]:
     return store.rows(key, VERDICTS[2:])
+
+
+@contextmanager
+def hired(scheduler: str | None) -> Iterator[Hire | None]:
+    """Workers of the Dask cluster at this address (Entry64Error if there is none); without one, processes here."""
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from emu.lab.sweep import cluster
+    except ModuleNotFoundError as error:
+        raise Entry64Error(f"--scheduler needs Dask ({error}): pip install 'entry64[cluster]'") from None
+    with cluster.connected(scheduler) as client:
+        yield partial(cluster.Cluster, client)
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Units of work on worker processes.
 
-A worker writes the key of each case into shared memory before it runs it. If the worker dies, or says nothing for
-too long, that case is the one to blame: another worker takes the unit again and leaves it out.
+A worker writes the key of each case into shared memory before it runs it. If workers die there twice, or one says
+nothing for too long, that case is the one to blame: another worker takes the unit again and leaves it out. Who dies
+once may have been killed by somebody else: the unit is done again, as if nothing had been.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +16,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from emu.errors import Entry64Error
 from emu.lab.rig import Facts
-from emu.lab.sweep.case import VERDICTS, Case
+from emu.lab.sweep.case import LOST, VERDICTS, Case
 from emu.lab.sweep.reproducer import place, reproducer
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row
@@ -26,7 +29,9 @@ SILENCE = 120.0
 START_UP = 600.0
 """Seconds until the first case of a unit: a new process imports, assembles, boots and walks there."""
 MAX_LOST = 64
-"""Cases of one unit that may cost a worker its life; the rest of the unit is given up then."""
+"""Cases of one unit that may cost a worker its life; the sweep is given up then."""
+MAX_SUSPECTS = 8
+"""Cases of one unit at which workers have died once; one more is to blame at once, for the unit must end."""
 _POLL = 0.5
 
 
@@ -54,19 +59,23 @@ class Workshop:
             scene = self._scenes[unit.scenario] = Scene(*self._job.scenarios[unit.scenario], self._job.options)
         scene.walker.announce = announce
         for case in scene.cases(unit):
-            yield self._row(unit.scenario, scene, case)
+            yield self._row(unit, scene, case)
 
-    def _row(self, number: int, scene: Scene, case: Case) -> Row:
+    def _row(self, unit: Unit, scene: Scene, case: Case) -> Row:
         image, user, found = scene.prepared.options.image, scene.prepared.user, case.violation
         places = " > ".join(place(shot.where.boundary.ip, image, user) for shot in case.shots)
         if case.verdict in VERDICTS[:2]:
             return Row(case.key, places, case.verdict, case.merged, case.to_end, "", "", "", "")
-        if number not in self._facts:
-            self._facts[number] = scene.baseline()
-        text = reproducer(scene.file.text, self._facts[number], case, image, user)
-        invariant, message, where = (
-            (found.invariant, found.message, found.where) if found else ("", "the worker died", "")
-        )
+        if unit.scenario not in self._facts:
+            self._facts[unit.scenario] = scene.baseline()
+        text = reproducer(scene.file.text, self._facts[unit.scenario], case, image, user)
+        if found is not None:
+            invariant, message, where = found.invariant, found.message, found.where
+        else:
+            last = case.shots[-1].where.boundary.ip
+            line = image.line_at(last) or user.line_at(last)
+            where = place(last, image, user) + (f" ({line.position.file}:{line.position.line})" if line else "")
+            invariant, message = LOST, dict(unit.lost)[case.key]
         return Row(case.key, places, case.verdict, case.merged, case.to_end, invariant, message, where, text)
 
 
@@ -91,6 +100,8 @@ class _Worker:
     connection: Connection
     current: Any
     unit: Unit | None = None
+    suspects: frozenset[str] = frozenset()
+    """Cases of the unit at which workers have died, once each."""
     seen: bytes = b""
     since: float = field(default_factory=time.monotonic)
 
@@ -117,6 +128,16 @@ class Pool:
         finally:
             self.close()
 
+    def rows(self, unit: Unit) -> list[Row]:
+        """The rows of one unit, by one worker, which stays for the next one until `close`."""
+        if not self._workers:
+            self._workers = [self._hire()]
+        self._give(self._workers[0], unit)
+        done: list[tuple[Unit, list[Row]]] = []
+        while not done:
+            done = list(self._wait([]))
+        return done[0][1]
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
@@ -129,13 +150,22 @@ class Pool:
         ours, theirs = self._context.Pipe()
         current = self._context.RawArray("c", KEY_BYTES)
         process = self._context.Process(target=self._target, args=(self._job, theirs, current), daemon=True)
-        process.start()
+        # Ctrl-C in a terminal is for all its processes; workers end when we end them, and say nothing.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours, current)
 
     def _give(self, worker: _Worker, unit: Unit) -> None:
-        worker.unit, worker.current.value, worker.since = unit, b"", time.monotonic()
-        worker.connection.send(unit)
+        worker.unit, worker.current.value, worker.seen = unit, b"", b""
+        worker.since = time.monotonic()
+        try:
+            worker.connection.send(unit)
+        except OSError:
+            self._replace(worker, silent=False)  # it has died since its last unit
 
     def _wait(self, todo: list[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
         busy = {worker.connection: worker for worker in self._workers if worker.unit is not None}
@@ -147,9 +177,9 @@ class Pool:
             try:
                 rows = worker.connection.recv()
             except (EOFError, OSError):
-                self._replace(worker)
+                self._replace(worker, silent=False)
                 continue
-            worker.unit = None
+            worker.unit, worker.suspects = None, frozenset()
             if todo:
                 self._give(worker, todo.pop())
             yield unit, rows
@@ -157,17 +187,38 @@ class Pool:
             if worker.current.value != worker.seen:
                 worker.seen, worker.since = worker.current.value, time.monotonic()
             elif time.monotonic() - worker.since > (SILENCE if worker.seen else START_UP):
-                self._replace(worker)
+                self._replace(worker, silent=True)
 
-    def _replace(self, worker: _Worker) -> None:
-        """A worker is dead or silent: another one takes its unit, without the case that it was at."""
+    def _replace(self, worker: _Worker, *, silent: bool) -> None:
+        """A worker is dead or silent: another one takes its unit, without the case that has cost two their lives."""
         unit, key = worker.unit, worker.current.value.decode()
         assert unit is not None
+        if not silent:
+            worker.process.join(1)  # it has closed the pipe, and may be about to end: its own status is the better one
         worker.process.kill()
         worker.process.join()
         worker.connection.close()
-        if not key or key in unit.skip or len(unit.skip) >= MAX_LOST:
-            raise RuntimeError(f"a worker died with status {worker.process.exitcode} and no case to blame: {unit}")
+        how = _ending(worker.process.exitcode)
+        if silent:
+            how = f"no answer for {SILENCE if key else START_UP:g} seconds"
+        suspects = worker.suspects
+        if silent or key in suspects or len(suspects) >= MAX_SUSPECTS:
+            if not key or key in dict(unit.lost) or len(unit.lost) >= MAX_LOST:
+                where = f"case {key}" if key else "the first case"
+                raise Entry64Error(
+                    f"{self._job.scenarios[unit.scenario][0]}: workers are lost at boundaries {unit.first} to "
+                    f"{unit.end - 1}, {where}: {how}"
+                )
+            unit = replace(unit, lost=(*unit.lost, (key, f"the worker process was lost: {how}")))
+        else:
+            suspects |= {key}
         fresh = self._hire()
+        fresh.suspects = suspects
         self._workers[self._workers.index(worker)] = fresh
-        self._give(fresh, replace(unit, skip=unit.skip | {key}))
+        self._give(fresh, unit)
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"

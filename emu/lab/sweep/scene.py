@@ -47,8 +47,8 @@ class Unit:
     scenario: int
     first: int
     end: int
-    skip: frozenset[str] = frozenset()
-    """Cases that cost a worker its life."""
+    lost: tuple[tuple[str, str], ...] = ()
+    """Cases that cost workers their lives, and how: they are left out."""
 
     @property
     def name(self) -> str:
@@ -143,7 +143,7 @@ class Scene:
             self._track = Track(walker.bench, saved, (), here, dict(arrivals))
         if not self._track.skip_to(unit.first):
             return
-        walker.skip = unit.skip
+        walker.skip = frozenset(key for key, _ in unit.lost)
         yield from walker.baseline_cases(self._track, unit.end, self.options.depth)
 
 
