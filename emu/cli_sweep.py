@@ -25,9 +25,7 @@ def add_commands(group: click.Group) -> None:
 @click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
 @click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="Run on this scheduler's Dask cluster instead of here."
-)
+@click.option("--scheduler", metavar="ADDRESS", help="Run on this scheduler's Dask cluster instead of here.")
 @click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
 @click.option("--findings", metavar="FOLDER", help="Write a scenario file for each finding into this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
+from report_formats import junit_errors, sarif_errors
 
 from emu.cli import main
 from emu.lab.scenario import parse_scenario
@@ -64,6 +65,7 @@ def test_a_sound_image_passes_and_the_reports_say_so(tmp_path):
     assert (suites.tag, suites.get("tests"), suites.get("failures")) == ("testsuites", "2", "0")
     assert [case.get("name") for case in suites.iter("testcase")] == ["run", "sweep nmi"]
     assert json.loads((tmp_path / "s.json").read_text())["runs"][0]["results"] == []
+    assert junit_errors((tmp_path / "j.xml").read_text()) == sarif_errors((tmp_path / "s.json").read_text()) == []
 
 
 def test_a_break_is_reported_at_the_line_of_the_users_source(tmp_path, broken):
@@ -86,6 +88,7 @@ def test_a_break_is_reported_at_the_line_of_the_users_source(tmp_path, broken):
     assert line.split() == ["call", "exc_nmi"]
     steps = first["codeFlows"][0]["threadFlows"][0]["locations"]
     assert steps[1]["location"]["message"]["text"].startswith("NMI at entry_SYSCALL_64")
+    assert junit_errors((tmp_path / "j.xml").read_text()) == sarif_errors((tmp_path / "s.json").read_text()) == []
 
 
 def test_reports_are_the_same_each_time(tmp_path, broken):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 from emu.lab.check.regression import Checked, Problem
 
@@ -44,7 +45,8 @@ def sarif(results: Sequence[Checked], folder: str) -> str:
 
 
 def _result(result: Checked, problem: Problem, folder: str, names: list[str]) -> dict[str, Any]:
-    uri = f"{folder or f'asm/{problem.kernel}'}/{problem.file}" if problem.kernel else problem.file
+    path = f"{folder or f'asm/{problem.kernel}'}/{problem.file}" if problem.kernel else problem.file
+    uri = quote(path)  # a URI reference, so no space and no colon
     location: dict[str, Any] = {
         "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": max(problem.line, 1)}}
     }
