@@ -46,6 +46,7 @@ def sweep(
     from emu.lab.shipped import find_scenario
     from emu.lab.sweep import command
     from emu.lab.sweep.events import events_named
+    from emu.lab.sweep.progress import shown_progress
     from emu.lab.sweep.scene import Options
     from emu.lab.sweep.store import Store
 
@@ -56,7 +57,7 @@ def sweep(
     files = [find_scenario(name) for name in scenarios]
     store = Store(None if db is None else Path(db))
     try:
-        with command.hired(scheduler) as hire, command.shown_progress(not as_json) as progress:
+        with command.hired(scheduler) as hire, shown_progress(not as_json) as progress:
             results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress, hire=hire)
     except KeyboardInterrupt:
         click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
@@ -129,7 +130,7 @@ def check(
     from emu.lab.check import junit as junit_format
     from emu.lab.check import output, regression
     from emu.lab.check import sarif as sarif_format
-    from emu.lab.sweep.command import Progress, shown_progress
+    from emu.lab.sweep.progress import Progress, shown_progress
 
     for name in (junit, sarif):
         if name is not None:

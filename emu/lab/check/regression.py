@@ -13,8 +13,9 @@ from emu.lab.report import ending, problems
 from emu.lab.run import Prepared, Report, prepare, run_prepared
 from emu.lab.scenario import Known, ScenarioFile, Sweep
 from emu.lab.shipped import find_scenario, shipped_names
-from emu.lab.sweep.command import Progress, sweep
+from emu.lab.sweep.command import sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
+from emu.lab.sweep.progress import Progress
 from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
 from kernel_stubs.kernel_image import Overrides

@@ -4,8 +4,10 @@ events.py    what can be injected, and where that makes sense
 state.py     when two states are the same: registers and memory apart from dead stack and counters
 bench.py     one booted system that goes to any boundary of its run and back
 walk.py      the cases of one stretch of the run, and their verdicts
-plan.py      what one sweep is made of: scenarios, events, depth, window, and its units of work
+scene.py     one scenario, ready to run any stretch of its boundaries; and what a sweep is asked to do
 store.py     results in SQLite, from which an interrupted sweep goes on
 pool.py      worker processes; one that dies costs its case only
-command.py   the command line's side: progress, the table, the exit status
+cluster.py   the same on a Dask cluster
+command.py   the command line's side: the table, the findings
+progress.py  how far it is
 """

@@ -1,10 +1,8 @@
-"""The command line's side of a sweep: what is done already, progress, the table, the findings, the exit status."""
+"""The command line's side of a sweep: what is done already, the table, the findings, the exit status."""
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +15,10 @@ from emu.lab.minimise import Finding, Known, findings
 from emu.lab.scenario import ScenarioFile
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.pool import Job, Pool
+from emu.lab.sweep.progress import Progress
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row, Store
 from emu.lab.violation import Violation
-
-LINE_EVERY = 10.0
-"""Seconds between two progress lines off a terminal."""
-Progress = Callable[[int, int, int, int], None]
-"""Told: units done, units in all, cases, findings."""
 
 
 class Workers(Protocol):
@@ -121,52 +115,6 @@ def hired(scheduler: str | None) -> Iterator[Hire | None]:
         raise Entry64Error(f"--scheduler needs Dask ({error}): pip install 'entry64[cluster]'") from None
     with cluster.connected(scheduler) as client:
         yield partial(cluster.Cluster, client)
-
-
-# --- progress ---------------------------------------------------------------------------------------------------------
-@contextmanager
-def shown_progress(on: bool) -> Iterator[Progress]:
-    """On stderr: a rich display on a terminal, a line now and then elsewhere."""
-    start = time.monotonic()
-
-    def line(done: int, total: int, cases: int, found: int) -> str:
-        rate = cases_here / max(time.monotonic() - start, 1e-3)
-        return f"{done}/{total} units, {cases:,} cases, {rate:,.0f}/s, {found} findings"
-
-    first: int | None = None
-    cases_here, last = 0, 0.0
-
-    def count(cases: int) -> None:
-        nonlocal first, cases_here
-        first = cases if first is None else first
-        cases_here = cases - first
-
-    if not on:
-        yield lambda done, total, cases, found: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("")
-
-            def draw(done: int, total: int, cases: int, found: int) -> None:
-                count(cases)
-                bar.update(task, completed=done, total=total, description=line(done, total, cases, found))
-
-            yield draw
-    else:
-
-        def write(done: int, total: int, cases: int, found: int) -> None:
-            nonlocal last
-            count(cases)
-            now = time.monotonic()
-            if now - last >= LINE_EVERY or done == total:
-                last = now
-                print(line(done, total, cases, found), file=sys.stderr, flush=True)
-
-        yield write
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
