@@ -288,6 +288,12 @@ class KernelData(Struct):
     """The instruction that stood there."""
     oops_is_survived: U64
     """kernel.panic_on_oops=0: an oops ends the task, not the run."""
+    khelper: U64
+    """1 once there is the kernel thread that starts helpers in user mode (kernel_stubs.kmod)."""
+    helper_queue: U64
+    """Helpers that are asked for and that it has not started yet: a list of SubprocessInfo."""
+    kmod_concurrent: U64
+    """Helpers that request_module() waits for."""
 
 
 MAX_SYSCALLS = 512

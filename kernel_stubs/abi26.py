@@ -67,10 +67,15 @@ class ThreadInfo26(Struct):
     preempt_count: S32
     """0: the kernel may be preempted. Interrupts do not count; do_IRQ counts HARDIRQ_OFFSET itself."""
     addr_limit: U64
+    """KERNEL_DS while system calls may get pointers into the kernel, else USER_DS."""
     sysenter_return: U64
     """Where SYSEXIT returns: the vDSO's landing pad."""
     usersp: U64
     """pda.oldrsp while the task does not run."""
+
+
+KERNEL_DS, USER_DS = 0xFFFF_FFFF_FFFF_FFFF, abi.TASK_SIZE_MAX
+"""Of thread_info.addr_limit; not the selectors."""
 
 
 class Tif26(IntEnum):
@@ -129,17 +134,19 @@ NUM_INVALIDATE_TLB_VECTORS = 8
 
 # --- C functions and system calls -----------------------------------------------------------------------------------
 C_FUNCTIONS = (
+    "____call_usermodehelper",
     "__do_softirq", "__switch_to", "do_IRQ", "do_alignment_check", "do_bounds", "do_coprocessor_error",
     "do_coprocessor_segment_overrun", "do_debug", "do_device_not_available", "do_divide_error", "do_double_fault",
     "do_exit", "do_fork", "do_general_protection", "do_int3", "do_invalid_TSS", "do_invalid_op", "do_machine_check",
     "do_nmi", "do_notify_resume", "do_overflow", "do_page_fault", "do_segment_not_present",
-    "do_simd_coprocessor_error", "do_spurious_interrupt_bug", "do_stack_segment", "ksoftirqd",
+    "do_simd_coprocessor_error", "do_spurious_interrupt_bug", "do_stack_segment", "khelper", "ksoftirqd",
     "mce_threshold_interrupt", "preempt_schedule_irq", "schedule", "schedule_tail", "smp_apic_timer_interrupt",
     "smp_call_function_interrupt", "smp_call_function_single_interrupt", "smp_error_interrupt",
     "smp_invalidate_interrupt", "smp_reschedule_interrupt", "smp_spurious_interrupt", "smp_thermal_interrupt",
     "start_kernel", "sync_regs", "sys_clone", "sys_execve", "sys_fork", "sys_iopl", "sys_ni_syscall",
     "sys_rt_sigreturn", "sys_sigaltstack", "sys_vfork", "sys32_clone", "sys32_execve", "sys32_rt_sigreturn",
     "sys32_sigaltstack", "sys32_sigreturn", "syscall_trace_enter", "syscall_trace_leave",
+    "wait_for_helper",
 )  # fmt: skip
 """What the assembly calls by name. The image has a slot for each of them and for every sys_* of its tables."""
 
@@ -151,7 +158,7 @@ PARTIAL_FRAME = frozenset({
 """C functions that get pt_regs whose words below R11 are not written."""
 INTERRUPTS_ON = frozenset({
     "schedule", "do_notify_resume", "syscall_trace_enter", "syscall_trace_leave", "do_exit", "schedule_tail",
-    "do_fork", "ksoftirqd",
+    "do_fork", "ksoftirqd", "khelper", "wait_for_helper", "____call_usermodehelper",
 })  # fmt: skip
 """C functions that are called with interrupts on, beside the system calls."""
 NOT_IN_26 = frozenset({"clone3", "execveat", "rseq"})

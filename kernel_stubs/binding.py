@@ -11,6 +11,7 @@ A plain function is atomic. A generator function can be interrupted:
 
     yield Window()                 the guest runs STI, two NOPs, CLI in the stub slot: events land there
     yield Call("symbol", a, b)     calls guest code with arguments; the expression's value is its RAX
+    yield Unwind(stack)            says that no C function further up this stack is returned to
 
 The guest returns from the function by executing the slot's own RET.
 """
@@ -69,7 +70,14 @@ class Leave(Call):
     stack: tuple[int, int] = (0, 0)
 
 
-Steps = Generator[Window | Call, int, int | None]
+@dataclass(frozen=True, slots=True)
+class Unwind:
+    """The guest will not come back to the C functions in flight on this stack, but for the one that says so."""
+
+    stack: tuple[int, int]
+
+
+Steps = Generator[Window | Call | Unwind, int, int | None]
 """What a C function that can be interrupted returns."""
 
 
@@ -237,6 +245,10 @@ class Binding:
                 core.crash(f"{running.name}: {fault}")
                 return
             step = fault.instead
+        if isinstance(step, Unwind):
+            self._forget_stack(*step.stack)
+            self._advance(core, running, 0)
+            return
         engine = core.cpu
         if isinstance(step, Leave):
             running.steps.close()

@@ -205,7 +205,7 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     try:
         _copy_parts(cpu, parent, child, flags)
     except OutOfMemoryError:
-        _release_parts(kernel, child)
+        release_parts(kernel, child)
         free_task(kernel, address)
         raise
     child.pid = alloc_pid(kernel)
@@ -233,7 +233,8 @@ def _copy_parts(cpu: Cpu, parent: TaskStruct, child: TaskStruct, flags: int) -> 
         child.rseq, child.rseq_sig, child.robust_list = parent.rseq, parent.rseq_sig, parent.robust_list
 
 
-def _release_parts(kernel: Kernel, child: TaskStruct) -> None:
+def release_parts(kernel: Kernel, child: TaskStruct) -> None:
+    """Of a task that never ran: what it has a share in, but for its memory."""
     if child.files:
         put_files(kernel, child.files)
     if child.fs:

@@ -53,6 +53,10 @@ def do_wait(cpu: Cpu, wanted: Wanted, options: int) -> Steps:
         if found or options & Wait.NOHANG:
             return found
         if (yield from sleep_on(cpu, cpu.current.group_leader)) == WaitResult.SIGNAL:
+            # The signal is SIGCHLD more often than not: what it tells of is looked at before anything else.
+            found = _look(cpu, wanted, options)
+            if found:
+                return found
             raise SyscallError(Restart.ERESTARTSYS)
 
 

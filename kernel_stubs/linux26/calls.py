@@ -14,7 +14,7 @@ from typing import Any
 
 from emu.arch import Rflags
 from kernel_stubs.abi26 import LINUX_26
-from kernel_stubs.binding import Call, CFunction, Leave, Steps, Window, c_function, register
+from kernel_stubs.binding import Call, CFunction, Leave, Steps, Unwind, Window, c_function, register
 from kernel_stubs.context import Cpu
 from kernel_stubs.linux26.thread_info import prepare_first_run, show_work
 
@@ -44,7 +44,7 @@ def adapted(body: Body) -> Callable[..., Steps]:
     return run
 
 
-def _switching(cpu: Cpu, steps: Steps) -> Generator[Window | Call, int, object]:
+def _switching(cpu: Cpu, steps: Steps) -> Generator[Window | Call | Unwind, int, object]:
     """The same steps, but for how one task is left for another."""
     try:
         step = next(steps)

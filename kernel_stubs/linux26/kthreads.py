@@ -10,16 +10,18 @@ from kernel_stubs.abi import THREAD_SIZE, PtRegs, TaskState, TaskStruct
 from kernel_stubs.binding import Call, Steps, registered
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, OutOfMemoryError
-from kernel_stubs.fork import alloc_pid, new_task
+from kernel_stubs.fdtable import copy_files, copy_fs
+from kernel_stubs.fork import Clone, alloc_pid, free_task, new_task, release_parts
+from kernel_stubs.kmod import as_error
 from kernel_stubs.linux26.calls import c_function26, register26
 from kernel_stubs.sched import all_tasks, wake_up_state
+from kernel_stubs.signal_state import copy_signals
 from kernel_stubs.softirq import ksoftirqd as serve
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 from kernel_stubs.syscalls.table import invoke
 
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE = next(number for number, name in SYSCALL_NAMES.items() if name == "clone")
-_MAX_ERRNO = 4095
 
 
 @c_function26
@@ -28,19 +30,32 @@ def do_fork(cpu: Cpu, flags: int, stack: int, regs: PtRegs, size: int, parent_ti
     if regs.user_mode:
         return (yield from invoke(cpu, _CLONE, (flags, stack, parent_tid, child_tid, regs.r8)))
     try:
-        return _copy_kernel_thread(cpu, regs, stack)
+        return _copy_kernel_thread(cpu, regs, flags, stack)
     except OutOfMemoryError:
         return -Errno.ENOMEM
 
 
-def _copy_kernel_thread(cpu: Cpu, regs: PtRegs, stack: int) -> int:
-    """copy_process() for a task without user mode: it has the caller's name until it takes another."""
-    kernel = cpu.kernel
+def _copy_kernel_thread(cpu: Cpu, regs: PtRegs, flags: int, stack: int) -> int:
+    """copy_process() for a task without user mode: it has the caller's name until it takes another.
+
+    What a kernel thread asks for has its files, its directory and its actions, and is its child. Others have nothing.
+    """
+    kernel, parent = cpu.kernel, cpu.current
     address = new_task(kernel, cpu.number)
     task = kernel.view(TaskStruct, address)
-    task.kthread, task.comm = 1, cpu.current.comm
+    task.kthread, task.comm, task.exit_signal = 1, parent.comm, -1
+    if parent.kthread and parent.files:
+        try:
+            task.files = copy_files(kernel, parent.files, share=bool(flags & Clone.FILES))
+            task.fs = copy_fs(kernel, parent.fs, share=bool(flags & Clone.FS))
+            copy_signals(kernel, parent, task, flags & ~Clone.VM)
+        except OutOfMemoryError:
+            release_parts(kernel, task)
+            free_task(kernel, address)
+            raise
+        task.parent, task.exit_signal = parent.group_leader, flags & Clone.CSIGNAL
     task.pid = task.tgid = alloc_pid(kernel)
-    task.group_leader, task.live_threads, task.exit_signal = address, 1, -1
+    task.group_leader, task.live_threads = address, 1
     task.blocked = _ALL_ONES  # all signals
     top = task.stack + THREAD_SIZE - PtRegs.SIZE
     kernel.memory.write(kernel.physical(top), bytes(regs))
@@ -65,7 +80,7 @@ def spawn_ksoftirqd(cpu: Cpu) -> Steps:
     if percpu.ksoftirqd or not percpu.softirq_pending or percpu.preempt_count:
         return None
     pid = yield Call("kernel_thread", (cpu.kernel.image.symbol("ksoftirqd"), 0, 0))
-    if pid >> 63 and pid - (1 << 64) >= -_MAX_ERRNO:
+    if as_error(pid):
         return None  # no memory: tried again when there are softirqs again
     percpu.ksoftirqd = next(address for address, task in all_tasks(cpu.kernel) if task.pid == pid)
     return None

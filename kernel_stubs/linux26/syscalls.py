@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import ExitState, PtRegs
-from kernel_stubs.abi26 import NOT_IN_26, STUBS
-from kernel_stubs.binding import Steps
+from kernel_stubs.abi import THREAD_SIZE, ExitState, PtRegs
+from kernel_stubs.abi26 import NOT_IN_26, STUBS, USER_DS
+from kernel_stubs.binding import Steps, Unwind
 from kernel_stubs.context import Cpu
-from kernel_stubs.errno import Errno
+from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.fdtable import AT_FDCWD
 from kernel_stubs.linux26.calls import Body, c_function26, register26
+from kernel_stubs.linux26.thread_info import thread_info
+from kernel_stubs.namei import resolve
 from kernel_stubs.process import do_exit
 from kernel_stubs.switch import task_pt_regs
+from kernel_stubs.syscalls.execute import do_execve
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 from kernel_stubs.syscalls.table import implemented, invoke, not_implemented, parameter_count
 
@@ -63,8 +67,35 @@ def sys_vfork(cpu: Cpu, regs: PtRegs) -> Steps:
 
 @c_function26
 def sys_execve(cpu: Cpu, path: int, argv: int, envp: int, regs: PtRegs) -> Steps:
-    """execve(2)."""
-    return (yield from invoke(cpu, NUMBERS["execve"], (path, argv, envp)))
+    """execve(2), and what kernel_execve calls: with pointers into the kernel, and a frame amid the stack."""
+    info = thread_info(cpu.kernel, cpu.current)
+    if info.addr_limit == USER_DS:
+        return (yield from invoke(cpu, NUMBERS["execve"], (path, argv, envp)))
+    try:
+        name = _kernel_text(cpu, path)
+        inode = resolve(cpu, AT_FDCWD, name)
+        yield from do_execve(cpu, inode, name, _kernel_texts(cpu, argv), _kernel_texts(cpu, envp), regs)
+    except SyscallError as error:
+        return -error.errno
+    info.addr_limit = USER_DS
+    yield Unwind((cpu.current.stack, cpu.current.stack + THREAD_SIZE))
+    return 0
+
+
+def _kernel_text(cpu: Cpu, address: int) -> bytes:
+    text = bytearray()
+    while byte := cpu.core.read_linear(address + len(text), 1):
+        if byte == b"\0":
+            break
+        text += byte
+    return bytes(text)
+
+
+def _kernel_texts(cpu: Cpu, vector: int) -> tuple[bytes, ...]:
+    found: list[bytes] = []
+    while at := int.from_bytes(cpu.core.read_linear(vector + 8 * len(found), 8), "little"):
+        found.append(_kernel_text(cpu, at))
+    return tuple(found)
 
 
 @c_function26

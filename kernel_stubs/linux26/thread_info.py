@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emu.arch import Rflags, Selector
 from kernel_stubs.abi import THREAD_SIZE, ExitState, InactiveTaskFrame, PtRegs, TaskStruct
-from kernel_stubs.abi26 import PDA_STACKOFFSET, ThreadInfo26, Tif26, X8664Pda
+from kernel_stubs.abi26 import KERNEL_DS, PDA_STACKOFFSET, USER_DS, ThreadInfo26, Tif26, X8664Pda
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.ptrace_abi import SyscallWork
 
@@ -46,6 +46,7 @@ def init_thread_info(cpu: Cpu, address: int) -> ThreadInfo26:
     task = cpu.view(TaskStruct, address)
     info = thread_info(cpu.kernel, task)
     info.task, info.cpu = address, task.thread_info.cpu
+    info.addr_limit = USER_DS if task.mm else KERNEL_DS
     info.preempt_count = NOT_PREEMPTIBLE if task.mm or task.kthread else 0
     return info
 

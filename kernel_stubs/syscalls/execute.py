@@ -13,10 +13,11 @@ from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.elf import UserProgram, load_elf
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.exec import MAX_ARG_STRLEN, MAX_ARG_TOTAL, NO_FILE, Texts, exec_program, new_mm
+from kernel_stubs.exec import MAX_ARG_STRLEN, MAX_ARG_TOTAL, NO_FILE, PROGRAM_FILE, Texts, exec_program, new_mm
 from kernel_stubs.fdtable import AT_FDCWD, CLOEXEC, files_of, get_file
 from kernel_stubs.fork import put_mm
 from kernel_stubs.hw_breakpoint import flush_breakpoints
+from kernel_stubs.kmod import request_binfmt
 from kernel_stubs.process import release_mm, release_task, thread_channel, zap_other_threads
 from kernel_stubs.ptrace_abi import Event
 from kernel_stubs.ptrace_stop import ptrace_event
@@ -52,6 +53,12 @@ def _parse(data: bytes, name: str) -> UserProgram:
     return load_elf(data, name, ia32=True)
 
 
+def _program(cpu: Cpu, node: Inode, data: bytes, name: str) -> UserProgram:
+    """What a file holds; ProgramError if it is none. The run's own program may have been assembled: no ELF file."""
+    own = cpu.kernel.program
+    return own if own and node.input == 1 + PROGRAM_FILE else _parse(data, name)
+
+
 def _texts(cpu: Cpu, address: int) -> Texts:
     """argv or envp."""
     found: list[bytes] = []
@@ -73,31 +80,49 @@ def _open_exec(cpu: Cpu, inode: int) -> tuple[Inode, bytes]:
     return node, ramfs.read_inode(cpu.kernel, node, 0, node.size)
 
 
+class UnknownFormatError(SyscallError):
+    """A file that no binary format knows: -ENOEXEC."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(Errno.ENOEXEC)
+        self.head = head
+        """Its first bytes."""
+
+
 def find_binary(cpu: Cpu, inode: int, path: bytes, argv: Texts) -> Binary:
     """Look at the file, and at the interpreter of a script."""
     for _ in range(MAX_SCRIPTS + 1):
         node, data = _open_exec(cpu, inode)
         if data[:2] != b"#!":
             try:
-                program = _parse(data, path.decode(errors="replace"))
+                program = _program(cpu, node, data, path.decode(errors="replace"))
             except ProgramError as error:
                 cpu.note(str(error))
                 dynamic = "dynamically linked" in str(error)
-                raise SyscallError(Errno.ENOENT if dynamic else Errno.ENOEXEC) from None
+                raise (SyscallError(Errno.ENOENT) if dynamic else UnknownFormatError(data[:4])) from None
             return Binary(inode, program, node.input - 1 if node.input else NO_FILE, argv, path)
         words = data[2:_SCRIPT_LINE].partition(b"\n")[0].strip(b" \t").split(None, 1)
         if not words:
-            raise SyscallError(Errno.ENOEXEC)
+            raise UnknownFormatError(data[:4])
         argv = (*(word.rstrip(b" \t") for word in words), path, *argv[1:])
         path = words[0]
         inode = namei.resolve(cpu, AT_FDCWD, path)
     raise SyscallError(Errno.ELOOP)
 
 
-def do_execve(cpu: Cpu, inode: int, path: bytes, argv: Texts, envp: Texts) -> Steps:
-    """Replace the process's program. Errors before the old one is gone leave it as it was."""
+def do_execve(
+    cpu: Cpu, inode: int, path: bytes, argv: Texts, envp: Texts, regs: PtRegs | None = None
+) -> Steps:  # fmt: skip
+    """Replace the process's program. Errors before the old one is gone leave it as it was.
+
+    `regs`: where the registers go that user mode will begin with, if not to the end of the task's stack.
+    """
     kernel, task = cpu.kernel, cpu.current
-    binary = find_binary(cpu, inode, path, argv or (b"",))
+    try:
+        binary = find_binary(cpu, inode, path, argv or (b"",))
+    except UnknownFormatError as error:
+        yield from request_binfmt(cpu, error.head)
+        raise
     if sum(len(text) + 9 for text in (*binary.argv, *envp)) > MAX_ARG_TOTAL:
         raise SyscallError(Errno.E2BIG)
     space_at = new_mm(kernel)
@@ -113,10 +138,10 @@ def do_execve(cpu: Cpu, inode: int, path: bytes, argv: Texts, envp: Texts) -> St
         return 0
     space.exe = ramfs.get_inode(kernel, binary.inode)
     release_mm(cpu)
-    task.mm = space_at
+    task.mm, task.kthread = space_at, 0
     switch_mm(cpu, space_at)
     _forget_program(cpu, path)
-    _start_registers(cpu, ip, sp)
+    _start_registers(cpu, regs or task_pt_regs(kernel, task), ip, sp)
     yield from flush_breakpoints(cpu)
     yield from start_segments(cpu, ia32=binary.program.ia32)
     if "init_fpstate" in kernel.image.symbols:
@@ -170,9 +195,8 @@ def _forget_program(cpu: Cpu, path: bytes) -> None:
     task.clear_child_tid = task.set_child_tid = task.robust_list = task.rseq = 0
 
 
-def _start_registers(cpu: Cpu, ip: int, sp: int) -> None:
+def _start_registers(cpu: Cpu, regs: PtRegs, ip: int, sp: int) -> None:
     """start_thread(): everything 0 but RIP and RSP; flat segments."""
-    regs = task_pt_regs(cpu.kernel, cpu.current)
     for name, _ in ((entry[0], entry[1]) for entry in PtRegs._fields_):
         setattr(regs, name, 0)
     regs.ip, regs.sp = ip, sp

@@ -110,6 +110,14 @@ int main(void)
         if (n == child) status("wait", s);
         else printf("wait %d %s\n", n, strerror(errno));
     }
+    set(SIGCHLD, 0);
+    pid_t late = fork();
+    if (!late) {
+        usleep(20000);
+        _exit(5);
+    }
+    n = waitpid(late, &s, 0);  /* SIGCHLD does not come between it and what it waits for */
+    printf("wait %d for a child with a handler\n", n == late);
     signal(SIGCHLD, SIG_DFL);
 
     puts("stop and continue");

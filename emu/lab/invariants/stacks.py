@@ -13,18 +13,34 @@ from kernel_stubs.espfix import is_espfix
 
 _FRAME = struct.Struct("<5Q")
 TRAMPOLINE = "entry"
+_EXECVE_REGS = 3
+"""Which argument of linux-2.6's sys_execve is the pt_regs."""
 
 
 class Stacks(Invariant):
     """RSP is where it belongs."""
 
     name = "stacks"
+    STATE = ("_first_frames",)
+    _first_frames: dict[int, dict[int, bool]]
+    """CPU -> where the frames end from which kernel threads that become programs go to user mode."""
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
-        self.handlers = {CCalled: self._c_called, Delivered: self._delivered, Returned: self._returned}
+        called = self._c_called_classic if view.classic else self._c_called
+        self.handlers = {CCalled: called, Delivered: self._delivered, Returned: self._returned}
 
     # --- in C -------------------------------------------------------------------------------------------------------
+    def _c_called_classic(self, event: CCalled) -> None:
+        """kernel_execve makes its frame in the middle of its thread's stack; the thread leaves by it, or ends."""
+        if event.name in ("sys_execve", "do_exit"):
+            top, known = self.view.top_of_stack(event.cpu), self._first_frames.get(event.cpu, {})
+            left = {end: True for end in known if not top - THREAD_SIZE < end <= top}
+            if event.name == "sys_execve" and self.chain.top(event.cpu) is None:
+                left[event.args[_EXECVE_REGS] + PT_REGS_SIZE] = True
+            self._first_frames[event.cpu] = left
+        self._c_called(event)
+
     def _c_called(self, event: CCalled) -> None:
         if event.cpl or self._plainly_right(event):
             return
@@ -123,7 +139,7 @@ class Stacks(Invariant):
                 )
         elif event.frame_at and end != self.view.tss_sp0(event.cpu):
             ist = back.entry.ist if back.entry is not None else 0
-            if not self._is_ist_top(event.cpu, ist, end):
+            if not self._is_ist_top(event.cpu, ist, end) and not self._is_first_frame(event, end):
                 self.violated(
                     event,
                     f"{event.by.upper()} to user mode from the frame at {event.frame_at:#x}, "
@@ -132,6 +148,12 @@ class Stacks(Invariant):
                 )
         if self.view.percpu_word(event.cpu, "hardirq_stack_inuse"):
             self.violated(event, "return to user mode with the hard-IRQ stack marked as in use", ended=back.entry)
+
+    def _is_first_frame(self, event: Returned, end: int) -> bool:
+        """Whether a program that a kernel thread has become begins here; it does so once."""
+        known = self._first_frames.get(event.cpu, {})
+        self._first_frames[event.cpu] = {other: True for other in known if other != end}
+        return end in known
 
     def _is_ist_top(self, cpu: int, ist: int, end: int) -> bool:
         return bool(ist) and any(s.high == end and ist_number(s.name) == ist for s in self._ist_stacks(cpu))
