@@ -68,17 +68,25 @@ def findings(rows: Iterable[Row], scene: Scene, known: Known = lambda _invariant
     Those that are known already, and all after the first MAX_MINIMISED, stay as they were found.
     """
     left = MAX_MINIMISED
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.invariant, row.location), []).append(row)
-    chosen = [(min(group, key=size), len(group)) for group in groups.values()]
-    for row, count in sorted(chosen, key=lambda item: size(item[0])):
+    for row, count in smallest(rows):
         text, shown = row.reproducer, False
         judged = row.verdict != LOST and row.invariant != DELIVERY  # `entry64 run` does not judge the others
         if judged and left and not known(row.invariant, row.location):
             left -= 1
             text, shown = minimise(row, scene.options.image, scene.options.sources)
         yield Finding(row.invariant, row.message, row.location, row.events, row.place, count, shown, text)
+
+
+def smallest(rows: Iterable[Row]) -> list[tuple[Row, int]]:
+    """The smallest case of each violation at each place, and how many show it; in the order of their sizes.
+
+    A broken image has as many rows as there are cases: no more of them are kept than this.
+    """
+    chosen: dict[tuple[str, str], tuple[Row, int]] = {}
+    for row in rows:
+        best, count = chosen.get((row.invariant, row.location), (row, 0))
+        chosen[row.invariant, row.location] = (min(best, row, key=size), count + 1)
+    return sorted(chosen.values(), key=lambda item: size(item[0]))
 
 
 def size(row: Row) -> tuple[int, list[int], str]:

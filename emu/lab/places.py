@@ -73,7 +73,8 @@ class Places:
         """All boundaries of `first..last`, both included, by address."""
         first, dots, last = text.partition("..")
         if not dots or not first or not last:
-            raise ScenarioError(f"{where}: each needs a range such as 'entry_SYSCALL_64..entry_SYSCALL_64:call'")
+            example = "entry_SYSCALL_64..entry_SYSCALL_64:call"
+            raise ScenarioError(f"{where}: {text!r} is no range; give one such as {example}")
         image, prefix, rest = self._image(first)
         start, end = (min(self.boundary(place, where).addresses) for place in (first, last))
         name = rest.partition(":")[0].partition("+")[0]

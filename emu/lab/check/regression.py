@@ -109,10 +109,9 @@ def checked_sweep(
         return any(_is_known(invariant, where, known) for known in spec.known)
 
     store = Store(None)
+    options = Options(spec.events, spec.depth, spec.window, sources, asked=file.where("sweep", "window"))
     try:
-        (swept,) = sweep(
-            [file], Options(spec.events, spec.depth, spec.window, sources), jobs, store, progress, known=known_hole
-        )
+        (swept,) = sweep([file], options, jobs, store, progress, known=known_hole)
     finally:
         store.close()
     name = f"sweep {','.join(spec.events)}" + (f" depth {spec.depth}" if spec.depth > 1 else "")
@@ -129,6 +128,11 @@ def checked_sweep(
             continue
         details += [*finding.lines(), *(f"    {line}" for line in finding.scenario.splitlines())]
         found.append(_finding(finding, prepared))
+    for part in swept.unreached:
+        line = file.lines.of(("sweep", "window"))
+        text = f"the scenario is never at {part}, so nothing is swept there"
+        details.append(f"{file.name}:{line}: {text}")
+        found.append(Problem("window", text, file.name, line, kernel=""))
     for index, known in enumerate(spec.known):
         if not any(_is_known(finding.invariant, finding.where, known) for finding in swept.findings):
             line = file.lines.of(("sweep", "known", index))

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from emu.errors import Entry64Error
-from emu.lab.minimise import size
+from emu.lab.minimise import smallest
 from emu.lab.page.trail import State, baseline, to_violation
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.scene import Options, Scene
-from emu.lab.sweep.store import Row, Store, Sweep
+from emu.lab.sweep.store import Store, Sweep
 from kernel_stubs.kernel_image import Overrides
 
 _FIRST = re.compile(r"(\w+)@(\d+)")
@@ -58,11 +58,7 @@ def _row(one: State) -> list[Any]:
 
 
 def _findings(store: Store, sweep: Sweep, sources: Overrides | None) -> Iterator[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in store.rows(sweep.key, VERDICTS[2:]):
-        groups.setdefault((row.invariant, row.location), []).append(row)
-    smallest = sorted((min(group, key=size) for group in groups.values()), key=size)
-    for number, row in enumerate(smallest):
+    for number, (row, count) in enumerate(smallest(store.rows(sweep.key, VERDICTS[2:]))):
         timeline: list[State] = []
         last = -1
         if row.reproducer and number < MAX_TIMELINES:
@@ -70,6 +66,6 @@ def _findings(store: Store, sweep: Sweep, sources: Overrides | None) -> Iterator
             timeline, last = to_violation(scene)
         yield {
             "verdict": row.verdict, "invariant": row.invariant, "message": row.message, "where": row.location,
-            "case": row.events, "place": row.place, "cases": len(groups[row.invariant, row.location]),
+            "case": row.events, "place": row.place, "cases": count,
             "scenario": row.reproducer, "timeline": [_row(one) for one in timeline], "last": last,
         }  # fmt: skip

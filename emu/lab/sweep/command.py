@@ -42,6 +42,8 @@ class Swept:
     broken: tuple[Violation, ...]
     """Violations of the run without any event: there is no sweep then."""
     findings: tuple[Finding, ...]
+    unreached: tuple[str, ...] = ()
+    """Ranges of the window where the scenario never is."""
 
     @property
     def clean(self) -> bool:
@@ -93,7 +95,7 @@ def sweep(
     return [
         Swept(
             scene.file.name, key, scene.boundaries, store.counts(key), tuple(bad),
-            () if not minimise else tuple(findings(_rows(store, key), scene, known)),
+            () if not minimise else tuple(findings(_rows(store, key), scene, known)), scene.unreached,
         )
         for scene, key, bad in zip(scenes, keys, broken, strict=True)
     ]  # fmt: skip
@@ -129,6 +131,7 @@ def text_lines(result: Swept) -> Iterator[str]:
     words = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts.get(verdict))
     yield f"{result.scenario}: {result.boundaries:,} boundaries, {cases:,} cases: {words or 'none'}"
     yield f"  {counts['merged']:,} merged with a case of the same state, {counts['to the end']:,} run to the end"
+    yield from (f"  never at {part}" for part in result.unreached)
     for finding in result.findings:
         yield from (f"  {line}" for line in finding.lines())
 
@@ -143,6 +146,7 @@ def as_json(results: list[Swept]) -> str:
             "counts": result.counts,
             "clean": result.clean,
             "baseline_violations": [violation.as_dict() for violation in result.broken],
+            "unreached": list(result.unreached),
             "findings": [finding.as_dict() for finding in result.findings],
         }
         for result in results

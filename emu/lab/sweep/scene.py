@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from asm import Image
 from emu.errors import ScenarioError
 from emu.lab.injection import Injection
-from emu.lab.places import Places
+from emu.lab.places import Boundary, Places
 from emu.lab.rig import Facts, Rig
 from emu.lab.run import Prepared, allowed_endings, prepare
 from emu.lab.scenario import ScenarioFile, parse_scenario
@@ -23,7 +23,7 @@ from kernel_stubs.kernel_image import Overrides
 
 CHUNK = 64
 """Boundaries of a unit of work at depth 1."""
-VERSION = 1
+VERSION = 2
 """Of what a case means: results of another version are no results."""
 
 
@@ -34,10 +34,12 @@ class Options:
     events: tuple[str, ...]
     depth: int = 1
     window: str = ""
-    """`first..last`: where the first event is raised."""
+    """`first..last`, or several of them with commas between: where the first event is raised."""
     sources: Overrides | None = None
     image: Image | None = None
     """Replaces the image that the scenario names."""
+    asked: str = "--window"
+    """Who asked for the window, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,16 @@ class Scene:
         self.injections = own_injections(self.prepared)
         self._events = tuple(EVENTS[name] for name in options.events)
         self._places = Places(self.prepared.options.image, lambda: self.prepared.user)
-        self._window: frozenset[int] | None = None
-        if options.window:
-            found = self._places.boundaries(options.window, "--window")
-            self._window = frozenset(address for one in found for address in one.addresses)
+        parts = [part.strip() for part in options.window.split(",")] if options.window else []
+        self._parts = {part: _addresses(self._places.boundaries(part, options.asked)) for part in parts}
+        self._window = frozenset[int]().union(*self._parts.values()) if self._parts else None
         self._walker: Walker | None = None
         self._track: Track | None = None
         self.boundaries = 0
+        self.unreached: tuple[str, ...] = ()
+        """Ranges of the window where the baseline never is."""
+        self._swept: list[int] = []
+        """Numbers of the boundaries that have cases."""
 
     def key(self) -> str:
         """What the results depend on, hashed: the scenario, the image, and what is asked for."""
@@ -110,17 +115,26 @@ class Scene:
     def count(self) -> int:
         """How many boundaries there are, from the first way to user mode to the end."""
         self._begin()
-        number, bench = 1, self._bench
-        while bench.step() is None and bench.core.clock < bench.budget:
+        number, bench = 0, self._bench
+        self._swept.clear()
+        reached: set[int] = set()
+        while True:
+            if self._window is None or bench.here.ip in self._window:
+                self._swept.append(number)
+                reached.add(bench.here.ip)
             number += 1
+            if bench.step() is not None or bench.core.clock >= bench.budget:
+                break
         self.boundaries = number
+        self.unreached = tuple(part for part, addresses in self._parts.items() if not addresses & reached)
         return number
 
     def units(self, scenario: int) -> list[Unit]:
         """The work, in pieces that do not depend on who does it."""
         size = CHUNK if self.options.depth == 1 else 1
         total = self.count()
-        return [Unit(scenario, at, min(at + size, total)) for at in range(0, total, size)]
+        starts = sorted({number - number % size for number in self._swept})
+        return [Unit(scenario, at, min(at + size, total)) for at in starts]
 
     # --- cases ------------------------------------------------------------------------------------------------------
     @property
@@ -145,6 +159,10 @@ class Scene:
             return
         walker.skip = frozenset(key for key, _ in unit.lost)
         yield from walker.baseline_cases(self._track, unit.end, self.options.depth)
+
+
+def _addresses(boundaries: list[Boundary]) -> frozenset[int]:
+    return frozenset(address for one in boundaries for address in one.addresses)
 
 
 def own_injections(prepared: Prepared) -> tuple[Injection, ...]:

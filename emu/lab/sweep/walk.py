@@ -209,10 +209,19 @@ class Walker:
         waiting: dict[str, list[Case]] = {event.name: [] for event in self.events}
         while True:
             going_on = self._goes_on(track, around, stop)
-            for event in self.events:
-                yield from self._case(track, event, around, waiting[event.name], going_on)
+            # A pending case may be left to the next boundary's only if there is one.
+            following = track.next if going_on else None
+            if following is not None and not self._inside(following[0].ip, around):
+                following = None
+            if self._inside(track.at.ip, around):
+                for event in self.events:
+                    yield from self._case(track, event, around, waiting[event.name], following)
             if not going_on or not track.advance():
                 return
+
+    def _inside(self, ip: int, around: _Around) -> bool:
+        """Whether cases of this track may begin at an address: the window is the first event's."""
+        return self._window is None or bool(around.shots) or ip in self._window
 
     def _goes_on(self, track: Track, around: _Around, stop: int | None) -> bool:
         """Whether the next boundary belongs to this stretch too."""
@@ -223,13 +232,12 @@ class Walker:
         return track.next[1].depth > around.references[-1].depth
 
     def _case(
-        self, track: Track, event: SweepEvent, around: _Around, waiting: list[Case], going_on: bool
-    ) -> Iterator[Case]:
+        self, track: Track, event: SweepEvent, around: _Around, waiting: list[Case],
+        following: tuple[Boundary, Reference] | None,
+    ) -> Iterator[Case]:  # fmt: skip
         """The case of one event at the present boundary, those merged with it, and those nested in it."""
         bench = self.bench
         user = around.base.user_reference()
-        if self._window is not None and not around.shots and track.at.ip not in self._window:
-            return
         track.enter()
         if not event.possible(bench.view, bench.core, bench.judge.chain.stack(0)):
             yield from _released(waiting, None)
@@ -245,7 +253,6 @@ class Walker:
             yield from _released(waiting, None)
             return
         self.announce(key)
-        following = track.next if going_on else None
         result = self._runner.run(event, fire, references, user, following)
         if result is None:
             yield from _released(waiting, None)

@@ -1,0 +1,154 @@
+"""Processes of a sweep: killed, interrupted or hanging ones lose nothing but the case that did it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sweep_runs import text
+
+from emu.lab.scenario import parse_scenario
+from emu.lab.sweep import pool
+from emu.lab.sweep.case import CLEAN, LOST, PENDING
+from emu.lab.sweep.command import sweep, text_lines
+from emu.lab.sweep.pool import Job, Pool, Workshop
+from emu.lab.sweep.scene import Options, Unit
+from emu.lab.sweep.store import Store
+
+
+def table(db: Path) -> list[tuple]:
+    connection = sqlite3.connect(db)
+    found = connection.execute("SELECT * FROM cases ORDER BY sweep, events").fetchall()
+    connection.close()
+    return found
+
+
+def command(db: Path, jobs: int) -> list[str]:
+    return [
+        sys.executable, "-m", "emu.cli", "sweep", "syscall-getpid", "--event", "nmi", "--depth", "2",
+        "--window", "entry_SYSCALL_64..entry_SYSCALL_64_safe_stack", "--db", str(db), "--jobs", str(jobs),
+    ]  # fmt: skip
+
+
+def run_command(db: Path, jobs: int) -> None:
+    subprocess.run(command(db, jobs), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def interrupted(db: Path, units: int, how: Callable[[int], None]) -> tuple[int, str]:
+    """Exit status and stderr of the command, ended like this as soon as it has done so many more units."""
+    units += units_done(db)
+    process = subprocess.Popen(
+        command(db, 2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and units_done(db) < units:
+        time.sleep(0.01)
+    how(process.pid)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def units_done(db: Path) -> int:
+    connection = sqlite3.connect(db)
+    try:
+        return connection.execute("SELECT count(*) FROM units").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0  # there are no tables yet
+    finally:
+        connection.close()
+
+
+def test_two_jobs_that_were_killed_and_interrupted_give_the_table_of_one(tmp_path):
+    run_command(tmp_path / "one.db", 1)
+    wanted = table(tmp_path / "one.db")
+    assert len(wanted) > 600
+    db = tmp_path / "resumed.db"
+    # kill -9 of the parent only: its workers must notice.
+    assert interrupted(db, 3, lambda pid: os.kill(pid, signal.SIGKILL))[0] == -signal.SIGKILL
+    status, errors = interrupted(db, 1, lambda pid: os.killpg(pid, signal.SIGINT))  # Ctrl-C in a terminal
+    assert status == 130
+    assert errors.splitlines()[-1] == f"interrupted; the same command goes on from {db}"
+    assert "Traceback" not in errors
+    assert units_done(db) < units_done(tmp_path / "one.db")
+    run_command(db, 2)
+    assert table(db) == wanted
+
+
+def _serve(job, connection, current, at: Callable[[str], None]) -> None:
+    """A worker to which something happens before its cases."""
+    workshop = Workshop(job)
+
+    def announce(key: str) -> None:
+        current.value = key.encode()
+        at(key)
+
+    while True:
+        try:
+            unit = connection.recv()
+        except EOFError:
+            return
+        connection.send(list(workshop.rows(unit, announce)))
+
+
+def _dies_at(job, connection, current):
+    def at(key: str) -> None:
+        if key == "nmi@5":
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    _serve(job, connection, current, at)
+
+
+def _killed_once(job, connection, current):
+    def at(key: str) -> None:
+        if key == "nmi@5" and not Path(os.environ["ENTRY64_TEST_MARK"]).exists():
+            Path(os.environ["ENTRY64_TEST_MARK"]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _serve(job, connection, current, at)
+
+
+def _hangs_at(job, connection, current):
+    def at(key: str) -> None:
+        if key == "nmi@5":
+            time.sleep(1000)
+
+    _serve(job, connection, current, at)
+
+
+def test_a_case_that_kills_its_workers_costs_that_case_only_and_is_reported():
+    file = parse_scenario(text(), "t.toml")
+    options, store = Options(("nmi",)), Store(None)
+    (result,) = sweep([file], options, 1, store, lambda *_: None, hire=lambda job: Pool(job, 1, _dies_at))
+    found = list(store.rows(result.key))
+    assert [row.events for row in found if row.verdict == LOST] == ["nmi@5"]
+    assert {row.verdict for row in found if row.events != "nmi@5"} == {CLEAN, PENDING}
+    assert len(found) > 250
+    assert not result.clean
+    (finding,) = result.findings
+    assert finding.message == "the worker process was lost: killed by SIGSEGV"
+    assert re.fullmatch(r"swapgs_restore_regs_and_return_to_usermode\+0x\w+ \(calling.inc:\d+\)", finding.where)
+    assert 'event = "nmi"' in finding.scenario
+    (line,) = (line for line in text_lines(result) if line.startswith("  lost at"))
+    assert line == f"  lost at {finding.where}: {finding.message}"
+
+
+def test_a_worker_that_somebody_kills_costs_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("ENTRY64_TEST_MARK", str(tmp_path / "killed"))
+    job = Job((("t.toml", text()),), Options(("nmi",)))
+    ((_, found),) = Pool(job, 2, _killed_once).run([Unit(0, 0, 8)])
+    assert (tmp_path / "killed").exists()
+    assert [row.verdict for row in found] == [CLEAN] * 8
+
+
+def test_a_case_that_never_ends_costs_that_case_only(monkeypatch):
+    monkeypatch.setattr(pool, "SILENCE", 1.5)
+    job = Job((("t.toml", text()),), Options(("nmi",)))
+    ((_, found),) = Pool(job, 1, _hangs_at).run([Unit(0, 0, 8)])
+    assert [row.verdict for row in found] == [*[CLEAN] * 5, LOST, *[CLEAN] * 2]
+    assert found[5].message == "the worker process was lost: no answer for 1.5 seconds"
