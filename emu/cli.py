@@ -9,14 +9,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from emu.cli_options import own_sources, read_sources
+from emu.cli_output import outputs, text_file
 from emu.cli_sweep import add_commands
 from emu.errors import Entry64Error
 
@@ -51,6 +52,7 @@ def main() -> None:
 @click.option("--trace-format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 @click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
 @click.option("--trace-boot", is_flag=True, help="Trace the kernel's boot code too, not only what follows it.")
+@click.option("--ftrace", "ftrace_to", metavar="FILE", help="Write what ftrace would have to FILE; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @own_sources
 def run(
@@ -60,6 +62,7 @@ def run(
     trace_format: str,
     registers: bool,
     trace_boot: bool,
+    ftrace_to: str | None,
     as_json: bool,
     sources: str | None,
 ) -> None:
@@ -67,12 +70,11 @@ def run(
     import json
 
     from emu.lab import report as reports
-    from emu.lab.rig import Trace
+    from emu.lab.observers.ftrace import FtraceText
+    from emu.lab.rig import Trace, Tracing
     from emu.lab.run import Report, prepare, run_prepared
     from emu.lab.shipped import find_scenario
 
-    if as_json and trace_to == "-":
-        raise click.UsageError("--json and --trace - would mix on stdout; give --trace a file")
     own, options = read_sources(sources), ("--sources", sources) if sources else ()
     prepared = [
         (os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name), own_sources=own))
@@ -81,14 +83,19 @@ def run(
     if case is not None:
         prepared = [(name, one.case(case)) for name, one in prepared]
     done: list[Report] = []
-    with _trace_file(trace_to) as trace_file:
+    with outputs({"--trace": trace_to, "--ftrace": ftrace_to}, "--json" if as_json else None) as files:
 
-        def tracing(name: str) -> Callable[[str], Trace]:
-            write = (trace_file or sys.stdout).write
-            return lambda case: Trace(write, trace_format, registers, f"{name} {case}".rstrip(), trace_boot)
+        def watch(name: str, case: str) -> list[Tracing]:
+            asked: list[Tracing] = []
+            title = f"{name} {case}".rstrip()
+            if "--trace" in files:
+                asked.append(Trace(files["--trace"], trace_format, registers, title, trace_boot))
+            if "--ftrace" in files:
+                asked.append(FtraceText(files["--ftrace"], title))
+            return asked
 
         for name, one in prepared:
-            cases = list(run_prepared(one, name, tracing(name) if trace_file else None, options))
+            cases = list(run_prepared(one, name, partial(watch, name), options))
             done += cases
             if not as_json:
                 click.echo(reports.text_report(cases))
@@ -100,19 +107,6 @@ def run(
             f"{len(prepared)} scenarios, {len(done)} runs: " + (f"FAIL: {', '.join(failed)}" if failed else "PASS")
         )
     sys.exit(0 if all(report.passed for report in done) else 1)
-
-
-@contextmanager
-def _trace_file(name: str | None) -> Iterator[IO[str] | None]:
-    if name is None or name == "-":
-        yield None if name is None else sys.stdout
-        return
-    try:
-        file = Path(name).open("w", encoding="utf-8", newline="\n")  # noqa: SIM115  closed below
-    except (OSError, ValueError) as error:
-        raise Entry64Error(f"{name}: cannot be written: {getattr(error, 'strerror', error)}") from None
-    with file:
-        yield file
 
 
 @main.command()
@@ -203,7 +197,7 @@ def boot(
     """
     from emu.lab.bare_boot import BootOptions, boot_at_terminal
 
-    with _trace_file(trace_to) as trace_file:
+    with text_file(trace_to) if trace_to is not None else nullcontext() as trace_file:
         options = BootOptions(image, arguments, entry, cpus, memory, budget, seed, _input(given), vendor)
         sys.exit(boot_at_terminal(options, trace_file))
 

@@ -14,6 +14,7 @@ from kernel_stubs.sched import schedule
 from kernel_stubs.signal_frame import do_signal
 from kernel_stubs.softirq import invoke_softirq
 from kernel_stubs.step import single_step_report
+from kernel_stubs.trace import trace_irq_vector_entry, trace_irq_vector_exit
 
 HARDIRQ_OFFSET = 1 << 16
 NMI_OFFSET = 1 << 20
@@ -75,6 +76,18 @@ def irq_enter_rcu(cpu: Cpu) -> None:
 def irq_exit_rcu(cpu: Cpu) -> None:
     """It ends."""
     cpu.percpu.preempt_count -= HARDIRQ_OFFSET
+
+
+def sysvec_enter(cpu: Cpu, name: str, vector: int) -> None:
+    """An interrupt of the local APIC's own begins; `name` is that of its tracepoints (irq_vectors)."""
+    irq_enter_rcu(cpu)
+    trace_irq_vector_entry(cpu, name, vector)
+
+
+def sysvec_exit(cpu: Cpu, name: str, vector: int) -> None:
+    """It ends."""
+    trace_irq_vector_exit(cpu, name, vector)
+    irq_exit_rcu(cpu)
 
 
 def cond_local_irq_enable(regs: PtRegs) -> Steps:

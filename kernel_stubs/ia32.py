@@ -9,6 +9,7 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import exit_to_user_mode_loop, syscall_exit_work, syscall_trace_enter
 from kernel_stubs.errno import Errno, UserFaultError
 from kernel_stubs.syscalls.compat import ia32_call
+from kernel_stubs.trace import trace_sys_enter, trace_sys_exit
 from kernel_stubs.uaccess import get_user
 from kernel_stubs.vdso32 import LANDING_PAD
 
@@ -19,10 +20,12 @@ def _do_syscall_32(cpu: Cpu, regs: PtRegs) -> Steps:
     """Run the system call; arguments are 32 bits wide, orig_ax has the number."""
     cpu.current.thread_info.status |= TS_COMPAT
     number = ((yield from syscall_trace_enter(cpu, regs, regs.orig_ax)) or 0) & _U32
-    args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
+    args = tuple(arg & _U32 for arg in (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp))
     if number != _U32:  # a tracer's way to skip it
-        result = yield from ia32_call(cpu, number, tuple(arg & _U32 for arg in args))
+        trace_sys_enter(cpu, number, args, ia32=True)
+        result = yield from ia32_call(cpu, number, args)
         regs.ax = result or 0
+        trace_sys_exit(cpu, number, regs.ax, ia32=True)
     yield from syscall_exit_work(cpu, regs)
     return None
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR
+from emu.arch import ERROR_APIC_VECTOR, FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, SPURIOUS_APIC_VECTOR
 from kernel_stubs.abi import IRQ_TABLE, MAX_IRQ_ACTIONS, IrqDesc, IrqTable, PtRegs
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, Kernel
-from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.trace import trace_irq_handler_entry, trace_irq_handler_exit
 
 Handler = Callable[[Cpu, int], bool]
 """handler(cpu, vector): whether the interrupt was its device's (IRQ_HANDLED)."""
@@ -67,16 +68,23 @@ def free_irq(kernel: Kernel, vector: int, name: str) -> None:
 def _handle_irq(cpu: Cpu, vector: int) -> None:
     desc = irq_desc(cpu.kernel, vector)
     desc.count += 1
-    functions = list(_handlers.values())
-    chain = [functions[action - 1] for action in desc.actions if action]
+    known = list(_handlers.items())
+    chain = [known[action - 1] for action in desc.actions if action]
     if not chain:
         cpu.percpu.spurious_count += 1
         cpu.note(f"no irq handler for vector {vector:#x}")
     else:
-        handled = [handler(cpu, vector) for handler in chain]
+        handled = [_call_handler(cpu, vector, name, handler) for name, handler in chain]
         if not any(handled):
             desc.unhandled += 1
     cpu.core.apic.eoi()
+
+
+def _call_handler(cpu: Cpu, vector: int, name: str, handler: Handler) -> bool:
+    trace_irq_handler_entry(cpu, vector, name)
+    handled = handler(cpu, vector)
+    trace_irq_handler_exit(cpu, vector, handled=handled)
+    return handled
 
 
 @c_function
@@ -110,10 +118,10 @@ def _handle_spurious(cpu: Cpu, vector: int) -> None:
 @c_function
 def sysvec_spurious_apic_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     """The APIC's spurious vector, 0xff."""
-    irq_enter_rcu(cpu)
+    sysvec_enter(cpu, "spurious_apic", SPURIOUS_APIC_VECTOR)
     cpu.percpu.spurious_apic_count += 1
-    _handle_spurious(cpu, 0xFF)
-    irq_exit_rcu(cpu)
+    _handle_spurious(cpu, SPURIOUS_APIC_VECTOR)
+    sysvec_exit(cpu, "spurious_apic", SPURIOUS_APIC_VECTOR)
     yield from irqentry_exit(cpu, regs)
     return None
 
@@ -121,12 +129,12 @@ def sysvec_spurious_apic_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
 @c_function
 def sysvec_error_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     """The APIC reports an error of its own."""
-    irq_enter_rcu(cpu)
+    sysvec_enter(cpu, "error_apic", ERROR_APIC_VECTOR)
     cpu.percpu.apic_error_count += 1
     status, cpu.core.apic.esr = cpu.core.apic.esr, 0
     cpu.note(f"APIC error, ESR {status:#x}")
     cpu.core.apic.eoi()
-    irq_exit_rcu(cpu)
+    sysvec_exit(cpu, "error_apic", ERROR_APIC_VECTOR)
     yield from irqentry_exit(cpu, regs)
     return None
 

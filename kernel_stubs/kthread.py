@@ -8,7 +8,8 @@ from kernel_stubs.abi import THREAD_SIZE, PtRegs, TaskState, TaskStruct
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.fork import alloc_pid, make_inactive, new_task
-from kernel_stubs.sched import wake_up_state
+from kernel_stubs.sched import wake_up_new_task
+from kernel_stubs.trace import trace_sched_process_fork
 
 Thread = Callable[[Cpu, int], Steps]
 """thread(cpu, argument)"""
@@ -43,5 +44,6 @@ def kthread_create(cpu: Cpu, function: Thread, comm: bytes, argument: int = 0) -
     number = list(_threads).index(function.__name__) + 1
     make_inactive(kernel, task, top, kernel.image.symbol("ret_from_fork_asm"), number, argument)
     task.state = TaskState.UNINTERRUPTIBLE
-    wake_up_state(cpu, address)
+    trace_sched_process_fork(cpu, task)
+    wake_up_new_task(cpu, address)
     return address

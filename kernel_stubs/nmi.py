@@ -11,6 +11,7 @@ from kernel_stubs.binding import Call, Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irqentry_nmi_enter, irqentry_nmi_exit
 from kernel_stubs.page_fault import vfree_lazy
+from kernel_stubs.trace import trace_nmi_handler
 
 
 @c_function
@@ -25,10 +26,12 @@ def exc_nmi(cpu: Cpu, regs: PtRegs) -> Steps:
     percpu.nmi_cr2 = cpu.core.cpu.cr2
     while True:
         irqentry_nmi_enter(cpu)
+        begun = cpu.core.clock
         percpu.nmi_count += 1
         if percpu.nmi_scratch:
             vfree_lazy(cpu.kernel, percpu.nmi_scratch)
             yield Call("nmi_touch_scratch")
+        trace_nmi_handler(cpu, "exc_nmi", begun)
         irqentry_nmi_exit(cpu)
         if cpu.core.cpu.cr2 != percpu.nmi_cr2:
             cpu.core.cpu.cr2 = percpu.nmi_cr2

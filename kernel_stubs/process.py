@@ -29,6 +29,7 @@ from kernel_stubs.signal import send_signal
 from kernel_stubs.signal_state import release_signals
 from kernel_stubs.step import disable_single_step
 from kernel_stubs.tick import TIMESLICE, arm_timer
+from kernel_stubs.trace import trace_sched_process_exit
 
 
 def threads(kernel: Kernel, leader: int) -> Iterator[tuple[int, TaskStruct]]:
@@ -71,6 +72,8 @@ def request_exit(cpu: Cpu, code: int) -> None:
 
 
 def _finish(cpu: Cpu, code: int) -> None:
+    if not cpu.core.ended:
+        trace_sched_process_exit(cpu, code)
     signal = code & 0x7F
     cpu.core.finish(f"killed by {signal_name(signal)}" if signal else f"exited with status {code >> 8}")
 
@@ -86,6 +89,7 @@ def do_exit(cpu: Cpu) -> Steps:
         task.exit_code = leader.exit_code = leader.group_exit_code if leader.group_exit else task.exit_code
         _finish(cpu, task.exit_code)
         return None
+    trace_sched_process_exit(cpu, leader.group_exit_code if leader.group_exit else task.exit_code)
     leader.live_threads -= 1
     release_mm(cpu)
     _release_files(cpu, task)

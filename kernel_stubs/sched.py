@@ -19,6 +19,7 @@ from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.segments import load_segments
 from kernel_stubs.tick import TIMESLICE, arm_timer
+from kernel_stubs.trace import trace_sched_switch, trace_sched_wakeup
 
 FXSAVE_SIZE = 512
 _SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.UNINTERRUPTIBLE)
@@ -84,7 +85,14 @@ def wake_up_process(cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKE
     return True
 
 
-def wake_up_state(cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKEN) -> None:
+def wake_up_new_task(cpu: Cpu, address: int) -> None:
+    """A task that has just been made can run."""
+    wake_up_state(cpu, address, new=True)
+
+
+def wake_up_state(
+    cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKEN, *, new: bool = False
+) -> None:  # fmt: skip
     """Make a task runnable that is not, whatever it waits for (SIGCONT, the end of a ptrace stop)."""
     kernel = cpu.kernel
     task = kernel.view(TaskStruct, address)
@@ -92,6 +100,7 @@ def wake_up_state(cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKEN)
     task.wait_result = result
     task.wait_channel = task.wake_time = 0
     enqueue(kernel, address)
+    trace_sched_wakeup(cpu, task, new=new)
     kick(cpu, task.thread_info.cpu)
 
 
@@ -240,6 +249,7 @@ def prepare_switch(cpu: Cpu, following: int) -> tuple[int, int]:
     percpu = cpu.percpu
     percpu.nr_switches += 1
     percpu.next_task = following
+    trace_sched_switch(cpu, cpu.current, cpu.view(TaskStruct, following))
     switch_mm(cpu, cpu.view(TaskStruct, following).mm)
     return percpu.current_task, following
 

@@ -40,6 +40,7 @@ from kernel_stubs.signal_state import (
     signal_of,
     take_first,
 )
+from kernel_stubs.trace import trace_signal_generate
 
 IGNORED_BY_DEFAULT = frozenset({Sig.SIGCHLD, Sig.SIGCONT, Sig.SIGURG, Sig.SIGWINCH})
 STOPPING_BY_DEFAULT = frozenset({Sig.SIGSTOP, Sig.SIGTSTP, Sig.SIGTTIN, Sig.SIGTTOU})
@@ -48,6 +49,7 @@ SYNCHRONOUS = sum(map(bit, (Sig.SIGILL, Sig.SIGTRAP, Sig.SIGBUS, Sig.SIGFPE, Sig
 """Delivered before all others, for they belong to the instruction at RIP."""
 CODE_CONTINUED = 0xFFFF
 """In task_struct.stop_code, and as wait4's status: not stopped any more."""
+TRACE_SIGNAL_IGNORED, TRACE_SIGNAL_ALREADY_PENDING = 1, 2
 _STOP_SET = sum(map(bit, STOPPING_BY_DEFAULT))
 
 
@@ -86,12 +88,15 @@ def send_signal(cpu: Cpu, task: TaskStruct, info: Siginfo | int, *, process: boo
     _prepare(cpu, task, signal)
     traced = task.ptrace.tracer and signal != Sig.SIGKILL
     if not traced and not (task.blocked | task.signals.real_blocked) & bit(signal) and sig_ignored(cpu, task, signal):
+        trace_signal_generate(cpu, task, info, group=process, result=TRACE_SIGNAL_IGNORED)
         return
     if process:
         shared = signal_of(cpu.kernel, task)
-        shared.pending = _add(shared.pending, shared.queue, info)
+        before, shared.pending = shared.pending, _add(shared.pending, shared.queue, info)
     else:
-        task.pending = _add(task.pending, task.signals.queue, info)
+        before, task.pending = task.pending, _add(task.pending, task.signals.queue, info)
+    result = TRACE_SIGNAL_ALREADY_PENDING if before & bit(signal) and not is_realtime(signal) else 0
+    trace_signal_generate(cpu, task, info, group=process, result=result)
     _complete(cpu, task, signal, process=process)
 
 
@@ -179,6 +184,7 @@ def force_sig_info(cpu: Cpu, info: Siginfo) -> None:
         action_of(cpu.kernel, task, signal).handler = SIG_DFL
     task.blocked &= ~bit(signal)
     task.pending = _add(task.pending, task.signals.queue, info)
+    trace_signal_generate(cpu, task, info, group=False, result=0)
     recalc_sigpending(cpu, task)
     task.last_signal, task.last_si_code, task.last_si_addr = signal, info.code, info.address
     text = f"{signal_name(signal)} ({code_name(signal, info.code)}, address {info.address:#x})"

@@ -27,6 +27,7 @@ from kernel_stubs.signal_stack import reset_altstack
 from kernel_stubs.signal_state import action_of, bit
 from kernel_stubs.step import disable_single_step
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
+from kernel_stubs.trace import trace_signal_deliver
 
 SYSCALL_SIZE = 2
 """Bytes of SYSCALL, SYSENTER and INT 0x80 alike."""
@@ -55,6 +56,7 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
                 continue
             info = Siginfo.from_bytes(bytes(task.ptrace.siginfo))
         action = _take_action(cpu, task, info.signo)
+        trace_signal_deliver(cpu, info, action.handler, action.flags)
         if action.handler == SIG_IGN:
             continue
         if action.handler != SIG_DFL:

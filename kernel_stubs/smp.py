@@ -14,7 +14,7 @@ from kernel_stubs.abi import PerCpu, PtRegs, SystemVector, TaskStruct
 from kernel_stubs.abi26 import NUM_INVALIDATE_TLB_VECTORS, Vector26
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.irq import irq_desc
 from kernel_stubs.ldt import load_ldt
@@ -79,7 +79,8 @@ def _acknowledge(cpu: Cpu, vector: int) -> None:
 
 
 def _call_function(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
-    irq_enter_rcu(cpu)
+    name = "call_function_single" if vector == SystemVector.CALL_FUNCTION_SINGLE else "call_function"
+    sysvec_enter(cpu, name, vector)
     _acknowledge(cpu, vector)
     percpu = cpu.percpu
     if percpu.call_function_pending:
@@ -87,7 +88,7 @@ def _call_function(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
         cpu.core.cpu.flush_tlb()
         if cpu.current.mm:
             yield from load_ldt(cpu)
-    irq_exit_rcu(cpu)
+    sysvec_exit(cpu, name, vector)
     yield from irqentry_exit(cpu, regs)
     return None
 
@@ -107,11 +108,11 @@ def sysvec_call_function_single(cpu: Cpu, regs: PtRegs) -> Steps:
 @c_function
 def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
     """Another CPU made a task runnable here, or sent one a signal: the ways out of here look at both."""
-    irq_enter_rcu(cpu)
+    sysvec_enter(cpu, "reschedule", SystemVector.RESCHEDULE)
     _acknowledge(cpu, SystemVector.RESCHEDULE)
     percpu = cpu.percpu
     if percpu.current_task:
         arm_timer(cpu, idle=percpu.current_task == percpu.idle_task)
-    irq_exit_rcu(cpu)
+    sysvec_exit(cpu, "reschedule", SystemVector.RESCHEDULE)
     yield from irqentry_exit(cpu, regs)
     return None

@@ -17,6 +17,7 @@ from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.kthread import kernel_thread, kthread_create
 from kernel_stubs.sched import schedule, sleep_on, wake_up_process
+from kernel_stubs.trace import trace_softirq_entry, trace_softirq_exit, trace_softirq_raise
 
 SOFTIRQ_OFFSET = 1 << 8
 """Part of preempt_count; above it are hard interrupts and NMIs."""
@@ -66,6 +67,7 @@ def raise_softirq(cpu: Cpu, number: Softirq) -> None:
     """Have it served when the interrupt is over; outside of interrupts, by ksoftirqd."""
     percpu = cpu.percpu
     percpu.softirq_pending |= 1 << number
+    trace_softirq_raise(cpu, number)
     if not percpu.preempt_count:
         wakeup_softirqd(cpu)
 
@@ -93,7 +95,9 @@ def __do_softirq(cpu: Cpu) -> Steps:
             pending &= pending - 1
             action = vector[number] if number < len(Softirq) else 0
             if action:
+                trace_softirq_entry(cpu, number)
                 actions[action - 1](cpu)
+                trace_softirq_exit(cpu, number)
             else:
                 cpu.note(f"softirq {number} has no action")
         if not percpu.softirq_pending:

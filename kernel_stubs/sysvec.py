@@ -8,15 +8,26 @@ from __future__ import annotations
 from kernel_stubs.abi import PtRegs, SystemVector
 from kernel_stubs.binding import Call, Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.entry_common import irq_enter_rcu, irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.irq import irq_desc
+
+_NAMES: dict[int, str] = {
+    SystemVector.IRQ_WORK: "irq_work",
+    SystemVector.X86_PLATFORM_IPI: "x86_platform_ipi",
+    SystemVector.IRQ_MOVE_CLEANUP: "irq_move_cleanup",
+    SystemVector.THERMAL_APIC: "thermal_apic",
+    SystemVector.THRESHOLD_APIC: "threshold_apic",
+    SystemVector.DEFERRED_ERROR: "deferred_error_apic",
+}
+"""Of the tracepoints; Linux has none for irq_move_cleanup."""
 
 
 def _acknowledge(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
-    irq_enter_rcu(cpu)
+    name = _NAMES[vector]
+    sysvec_enter(cpu, name, vector)
     irq_desc(cpu.kernel, vector).count += 1
     cpu.core.apic.eoi()
-    irq_exit_rcu(cpu)
+    sysvec_exit(cpu, name, vector)
     yield from irqentry_exit(cpu, regs)
     return None
 

@@ -9,6 +9,7 @@ from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.layout import U32, U64, Struct, layout
 from kernel_stubs.slab import OBJECT_SIZE, alloc_object
 from kernel_stubs.softirq import Softirq, open_softirq, raise_softirq, softirq_action
+from kernel_stubs.trace import trace_softirq_raise
 
 Function = Callable[[Cpu, int], None]
 """function(cpu, data)"""
@@ -79,6 +80,7 @@ def _run(cpu: Cpu, head: str, softirq: Softirq) -> None:
         if tasklet.disabled or tasklet.state & STATE_RUN:  # disabled, or it runs on another CPU: later
             _append(cpu, percpu, head, address)
             percpu.softirq_pending |= 1 << softirq
+            trace_softirq_raise(cpu, softirq)
             continue
         tasklet.state = tasklet.state & ~STATE_SCHED | STATE_RUN
         functions[tasklet.function - 1](cpu, tasklet.data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernel_stubs.abi import PtRegs, WaitResult
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit
+from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.sched import all_tasks, set_need_resched, wake_up_process
 from kernel_stubs.signal import Sig, send_signal
 from kernel_stubs.tick import MIN_GRANULARITY, TIMESLICE, arm_timer
@@ -43,7 +43,7 @@ def run_timers(cpu: Cpu) -> None:
 @c_function
 def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     """The local APIC's timer. A tick ends the current task's turn, unless it has hardly begun."""
-    irq_enter_rcu(cpu)
+    sysvec_enter(cpu, "local_timer", cpu.kernel.timer_vector)
     cpu.core.apic.eoi()
     percpu = cpu.percpu
     percpu.timer_ticks += 1
@@ -52,6 +52,6 @@ def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
         if cpu.core.clock >= percpu.slice_end - TIMESLICE + MIN_GRANULARITY:
             set_need_resched(cpu)
         run_timers(cpu)
-    irq_exit_rcu(cpu)
+    sysvec_exit(cpu, "local_timer", cpu.kernel.timer_vector)
     yield from irqentry_exit(cpu, regs)
     return None

@@ -97,6 +97,9 @@ class _Recorder:
         for core in machine.cores:
             core.record(Recorder(core.index, core.cpu, core.emit, moves=frozenset(), registers=False))
 
+    def finish(self) -> None:
+        """The run is over."""
+
     def __call__(self, event: Event) -> None:
         """Take note."""
         if type(event) is Executed:
@@ -137,7 +140,7 @@ def cover(files: Iterable[ScenarioFile], kernels: Sequence[str], sources: Overri
                 instruction = image.instruction_at(address)
                 known[kernel][site] = (address, image.symbolize(address), str(instruction))
         recorder = _Recorder()
-        for _ in run_prepared(prepared, file.name, lambda _case, recorder=recorder: recorder):  # type: ignore[misc]
+        for _ in run_prepared(prepared, file.name, lambda _case, recorder=recorder: (recorder,)):  # type: ignore[misc]
             pass
         for address in recorder.addresses & places.keys():
             executed[kernel].setdefault(places[address], []).append(file.name)

@@ -35,14 +35,17 @@ SLICE = 1_000_000
 
 
 class Attachable(Protocol):
-    """An observer that has the CPUs of a machine record."""
+    """An observer that has to be begun, for it wants more of a machine than its events, and may have a last word."""
 
     def attach(self, machine: Machine) -> None:
         """Begin."""
 
+    def finish(self) -> None:
+        """The run is over."""
+
 
 class Tracing(Protocol):
-    """What a run asks for its trace."""
+    """An observer that was asked for: a trace, or a view of the run for people."""
 
     @property
     def boot(self) -> bool:
@@ -161,7 +164,7 @@ class Rig:
         reproduce: str,
         *,
         allowed: frozenset[str] = frozenset(),
-        trace: Tracing | None = None,
+        watch: Sequence[Tracing] = (),
         log: bool = True,
         on_output: Callable[[int, bytes], None] | None = None,
     ) -> Facts:
@@ -181,11 +184,14 @@ class Rig:
             machine.observers += [facts, path]
         fired: list[str] = []
         missed: list[str] = []
-        tracer = trace.begin(view) if trace else None
-        if tracer is not None and (trace is None or trace.boot or self._booted is None):
-            tracer.attach(machine)
-            tracer = None
-        end = self._drive(plan, budget, patience, fired, missed, on_output, tracer)
+        begun = [(asked.boot or self._booted is None, asked.begin(view)) for asked in watch]
+        for at_once, watcher in begun:
+            if at_once:
+                watcher.attach(machine)
+        later = [watcher for at_once, watcher in begun if not at_once]
+        end = self._drive(plan, budget, patience, fired, missed, on_output, later)
+        for _, watcher in begun:
+            watcher.finish()
         missed += [self._why_missed(injection, plan) for injection in plan.waiting]
         core = machine.cores[0]
         code = self._exit_code() if end.kind is EndKind.FINISHED else None
@@ -210,7 +216,7 @@ class Rig:
 
     def _rewind(self) -> None:
         system = self._system
-        system.machine.observers.clear()
+        system.machine.forget_observers()
         for core in system.machine.cores:
             core.record(None)
             core.set_breakpoints(set())
@@ -226,13 +232,13 @@ class Rig:
         fired: list[str],
         missed: list[str],
         on_output: Callable[[int, bytes], None] | None,
-        tracer: Attachable | None,
+        later: list[Attachable],
     ) -> End:
-        """To the end. `tracer` is to be attached once the kernel has booted."""
+        """To the end. `later` are to be attached once the kernel has booted."""
         machine = self._system.machine
         output, shown = self._system.kernel.output, 0
         while True:
-            waiting = {self._booted} if tracer is not None and self._booted is not None else set()
+            waiting = {self._booted} if later and self._booted is not None else set()
             for core in machine.cores:
                 core.set_breakpoints(plan.breakpoints(core.index) | (waiting if core.index == 0 else set()))
             limit = min(budget, machine.cores[0].clock + SLICE if on_output else budget)
@@ -246,9 +252,10 @@ class Rig:
                 return End(EndKind.LIMIT, end.ip, "endless loop: next to nothing but interrupts and exceptions")
             if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
                 return end
-            if tracer is not None and index == 0 and core.cpu.ip in waiting:
-                tracer.attach(machine)
-                tracer = None
+            if index == 0 and core.cpu.ip in waiting:
+                for watcher in later:
+                    watcher.attach(machine)
+                later = []
             ready = plan.due(core, arrived=end.kind is EndKind.BREAKPOINT)
             if end.kind is EndKind.LIMIT and core.clock >= budget and not ready:
                 return End(EndKind.LIMIT, end.ip, f"endless loop: instruction budget {budget} exhausted")

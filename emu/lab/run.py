@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from shlex import join
 
@@ -168,12 +168,15 @@ def _check_function_names(file: ScenarioFile, image: Image) -> None:
 
 
 def run_prepared(
-    prepared: Prepared, command: str, trace: Callable[[str], Tracing] | None = None, options: tuple[str, ...] = ()
+    prepared: Prepared,
+    command: str,
+    watch: Callable[[str], Sequence[Tracing]] | None = None,
+    options: tuple[str, ...] = (),
 ) -> Iterator[Report]:
     """Run the cases one after the other.
 
     `command` is the file as the user gave it and `options` what else decides the run, both for the line that
-    reproduces a case; `trace(case)` gives the trace of each.
+    reproduces a case; `watch(case)` gives who else observes each.
     """
     scenario = prepared.file.scenario
     rig = Rig(prepared.options, prepared.user)
@@ -184,7 +187,7 @@ def run_prepared(
             scenario.budget,
             reproduce,
             allowed=allowed_endings(scenario),
-            trace=trace(case.name) if trace else None,
+            watch=watch(case.name) if watch else (),
         )
         yield _report(prepared.file.name, scenario, case.name, facts, reproduce)
 

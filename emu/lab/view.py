@@ -344,6 +344,11 @@ class View:
             "gs_base": core.gs_base, "kernel_gs_base": core.kernel_gs_base, "cr2": core.cr2, "cr3": core.cr3,
         }  # fmt: skip
 
+    def current_task(self, cpu: int) -> TaskStruct | None:
+        """The task that runs on a CPU, for reading only; None before there is one."""
+        address = self.percpu_word(cpu, "current_task")
+        return self._kernel.view(TaskStruct, address) if address else None
+
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""
         task = self.percpu_word(cpu, "current_task")

@@ -50,6 +50,8 @@ class Machine:
         self.profile = profile
         self.interleaving = interleaving or Interleaving()
         self.observers: list[Observer] = []
+        self.traced = False
+        """Whether an observer has asked for `emu.tracepoints`."""
         self.translations: dict[int, int] = {}
         """Kernel page -> physical page, for the C side: a TLB of its own, flushed with the CPUs'."""
         self.startup: Startup | None = None
@@ -66,6 +68,16 @@ class Machine:
         for core in self.cores[1:]:
             core.waits_for_startup = True
         self._turn = Turn()
+
+    def trace(self, observer: Observer) -> None:
+        """Observe, and be told of what the C side reports at its tracepoints too."""
+        self.observers.append(observer)
+        self.traced = True
+
+    def forget_observers(self) -> None:
+        """Nobody observes any more."""
+        self.observers.clear()
+        self.traced = False
 
     def _emit(self, event: Event) -> None:
         for observer in self.observers:

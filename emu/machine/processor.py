@@ -150,6 +150,11 @@ class Processor:
         if vector >= 16 and not self.cpu.interrupts_enabled:
             self.emit(Pended(self.clock, self.index, self.cpu.ip, vector, EventType.EXTINT, "IF is clear"))
 
+    @property
+    def ended(self) -> bool:
+        """Whether this CPU runs no more."""
+        return self._end is not None
+
     def finish(self, text: str) -> None:
         """There is nothing left to run."""
         self._end = End(EndKind.FINISHED, self.cpu.ip, text)

@@ -6,6 +6,7 @@ from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.linux26.calls import c_function26
+from kernel_stubs.linux26.syscalls import traced
 from kernel_stubs.syscalls.compat import ia32_call
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 
@@ -15,8 +16,8 @@ _U32 = 0xFFFF_FFFF
 
 def _call(cpu: Cpu, name: str, regs: PtRegs) -> Steps:
     """The system call with the arguments that INT 0x80 left in the frame."""
-    args = (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp)
-    return (yield from ia32_call(cpu, _NUMBERS[name], tuple(arg & _U32 for arg in args)))
+    args = tuple(arg & _U32 for arg in (regs.bx, regs.cx, regs.dx, regs.si, regs.di, regs.bp))
+    return (yield from traced(cpu, args, ia32_call(cpu, _NUMBERS[name], args)))
 
 
 @c_function26

@@ -14,11 +14,12 @@ from kernel_stubs.fdtable import copy_files, copy_fs
 from kernel_stubs.fork import Clone, alloc_pid, free_task, new_task, release_parts
 from kernel_stubs.kmod import as_error
 from kernel_stubs.linux26.calls import c_function26, register26
-from kernel_stubs.sched import all_tasks, wake_up_state
+from kernel_stubs.sched import all_tasks, wake_up_new_task
 from kernel_stubs.signal_state import copy_signals
 from kernel_stubs.softirq import ksoftirqd as serve
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 from kernel_stubs.syscalls.table import invoke
+from kernel_stubs.trace import trace_sched_process_fork
 
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE = next(number for number, name in SYSCALL_NAMES.items() if name == "clone")
@@ -62,7 +63,8 @@ def _copy_kernel_thread(cpu: Cpu, regs: PtRegs, flags: int, stack: int) -> int:
     own = kernel.view(PtRegs, top)
     own.ax, own.sp = 0, top if stack == _ALL_ONES else stack
     task.state = TaskState.UNINTERRUPTIBLE
-    wake_up_state(cpu, address)
+    trace_sched_process_fork(cpu, task)
+    wake_up_new_task(cpu, address)
     return int(task.pid)
 
 

@@ -12,6 +12,7 @@ from kernel_stubs.page_fault import vfree_lazy
 from kernel_stubs.process import do_exit
 from kernel_stubs.rseq import rseq_handle_notify_resume
 from kernel_stubs.signal_frame import do_signal
+from kernel_stubs.trace import trace_nmi_handler
 
 
 @c_function26
@@ -42,12 +43,13 @@ def do_notify_resume(cpu: Cpu, regs: PtRegs, unused: int, flags: int) -> Steps:
 @c_function26
 def do_nmi(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
     """NMI, on its IST stack. Nothing guards against another one, nor keeps CR2: nothing in here was to fault."""
-    percpu = cpu.percpu
+    percpu, begun = cpu.percpu, cpu.core.clock
     percpu.nmi_count += 1
     pda(cpu).nmi_count += 1
     if percpu.nmi_scratch:
         vfree_lazy(cpu.kernel, percpu.nmi_scratch)
         yield Call("nmi_touch_scratch")
+    trace_nmi_handler(cpu, "do_nmi", begun)
     return None
 
 

@@ -28,6 +28,7 @@ from kernel_stubs.switch import task_pt_regs
 from kernel_stubs.syscalls.descriptors import close_fd
 from kernel_stubs.syscalls.paths import allowed
 from kernel_stubs.syscalls.table import syscall
+from kernel_stubs.trace import trace_sched_process_exec
 from kernel_stubs.uaccess import get_user, strncpy_from_user
 
 MAX_SCRIPTS = 4
@@ -132,6 +133,7 @@ def do_execve(
     except SyscallError:
         put_mm(kernel, space_at)
         raise
+    old_pid = task.pid
     yield from _de_thread(cpu)
     if task.exit_state:
         put_mm(kernel, space_at)
@@ -142,6 +144,7 @@ def do_execve(
     switch_mm(cpu, space_at)
     _forget_program(cpu, path)
     _start_registers(cpu, regs or task_pt_regs(kernel, task), ip, sp)
+    trace_sched_process_exec(cpu, path, old_pid)
     yield from flush_breakpoints(cpu)
     yield from start_segments(cpu, ia32=binary.program.ia32)
     if "init_fpstate" in kernel.image.symbols:

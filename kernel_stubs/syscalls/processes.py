@@ -11,10 +11,11 @@ from kernel_stubs.fork import Clone, copy_process, put_parent_tid
 from kernel_stubs.process import do_group_exit, request_exit
 from kernel_stubs.ptrace_abi import Event
 from kernel_stubs.ptrace_stop import event_enabled, inherit_tracer, ptrace_event
-from kernel_stubs.sched import all_tasks, save_fpu, schedule, sleep_on, wake_up_state
+from kernel_stubs.sched import all_tasks, save_fpu, schedule, sleep_on, wake_up_new_task
 from kernel_stubs.siginfo import Sig
 from kernel_stubs.switch import task_pt_regs
 from kernel_stubs.syscalls.table import s32, syscall
+from kernel_stubs.trace import trace_sched_process_fork
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, put_user
 from kernel_stubs.wait import Report, Wait, Wanted, do_wait, report
 
@@ -28,6 +29,7 @@ def kernel_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: i
     address = copy_process(cpu, task_pt_regs(cpu.kernel, cpu.current), flags, stack, child_tid, tls)
     child = cpu.view(TaskStruct, address)
     pid = child.pid
+    trace_sched_process_fork(cpu, child)
     yield from save_fpu(cpu, address)
     if flags & Clone.PARENT_SETTID:
         put_parent_tid(cpu, parent_tid, pid)
@@ -35,7 +37,7 @@ def kernel_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: i
     traced = event_enabled(cpu.current, event)
     if traced:
         inherit_tracer(cpu, child)
-    wake_up_state(cpu, address)
+    wake_up_new_task(cpu, address)
     if traced:
         yield from ptrace_event(cpu, event, pid)
     if flags & Clone.VFORK:

@@ -19,6 +19,7 @@ from kernel_stubs.entry_common import (
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
 from kernel_stubs.syscalls.names32 import ia32_syscall_name
+from kernel_stubs.trace import trace_sys_enter, trace_sys_exit
 
 Body = Callable[..., int | Steps]
 """body(cpu, up to six unsigned 64-bit arguments) -> result; SyscallError for a failure. Generators as in binding."""
@@ -128,8 +129,10 @@ def do_syscall_64(cpu: Cpu, regs: PtRegs, nr: int) -> Steps:
         nr = (yield from syscall_trace_enter(cpu, regs, nr)) or 0
     if s64(nr) != -1:
         args = (regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9)
+        trace_sys_enter(cpu, nr & 0xFFFF_FFFF, args)
         result = yield from invoke(cpu, nr & 0xFFFF_FFFF, args)
         regs.ax = result or 0
+        trace_sys_exit(cpu, nr & 0xFFFF_FFFF, regs.ax)
     if cpu.current.thread_info.syscall_work:
         yield from syscall_exit_work(cpu, regs)
     yield from exit_to_user_mode_loop(cpu, regs)

@@ -86,6 +86,9 @@ class _Coverage(Trace):
             core.cpu.trace(self.seen.add)
         machine.observers.append(self)
 
+    def finish(self) -> None:
+        """The run is over."""
+
     def __call__(self, event: Event) -> None:
         """IRETQ and others never reach the tracer: they are executed at rest, and tell."""
         self.seen.add(event.ip)

@@ -261,7 +261,7 @@ def rig_of(check: Check, image: Image | None) -> Callable[[Trace | None], Facts]
     file = prepared.file.scenario
     rig = Rig(prepared.options, prepared.user)
     injections, allowed = prepared.cases[0].injections, allowed_endings(file)
-    return lambda trace: rig.run(injections, file.budget, "", allowed=allowed, trace=trace)
+    return lambda trace: rig.run(injections, file.budget, "", allowed=allowed, watch=(trace,) if trace else ())
 
 
 def judge(check: Check, image: Image, wanted: Outcome) -> Killed | None:

@@ -85,6 +85,9 @@ class Trace(ABC):
         for core in machine.cores:
             self.start(core)
 
+    def finish(self) -> None:  # noqa: B027  a trace has no last word
+        """Nothing is left to be written."""
+
     def start(self, core: Core) -> None:
         """Have one CPU record its instructions."""
         core.record(Recorder(core.index, core.cpu, core.emit, moves=self.view.moves, registers=self.registers))
