@@ -150,6 +150,11 @@ class Cpu(HookedEngine):
         self._uc.msr_write(0xC0000080, value)
         uclib.uc_context_save(self._uch, self._saved)
 
+    @property
+    def context(self) -> memoryview:
+        """The saved context as it lies in memory; for reading only, at rest."""
+        return memoryview((ctypes.c_char * self._context_size).from_address(self._context_address))
+
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def save(self) -> bytes:
         """The whole context, at rest."""

@@ -24,6 +24,7 @@ class Device(Generic[State]):
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self._saved: State | None = None
 
     @property
     def deadline(self) -> int | None:
@@ -34,9 +35,12 @@ class Device(Generic[State]):
         """Time has come to `clock`, at or after the deadline."""
 
     def save(self) -> State:
-        """The state, for a snapshot."""
-        return self.state.copy()
+        """The state, for a snapshot; nobody may change it."""
+        if self._saved is None or self._saved != self.state:
+            self._saved = self.state.copy()
+        return self._saved
 
     def load(self, saved: State) -> None:
         """Back to what `save` gave."""
-        self.state = saved.copy()
+        if self.state != saved:
+            self.state = saved.copy()

@@ -48,6 +48,8 @@ class Memory:
         self.used = 0
         self.code_frames: set[int] = set()
         """Frames that a CPU may hold translated code of, now or from before a restore."""
+        self._code_ranges: tuple[tuple[int, int], ...] = ()
+        """Physical addresses of these frames, neighbours together."""
         self.code_generation = 0
         """Counts host writes that changed such a frame: a CPU that has seen a lower one must drop its translations."""
 
@@ -102,7 +104,9 @@ class Memory:
 
     def note_code(self, frame: int) -> None:
         """Frame number `frame` is mapped executable: an engine may translate it."""
-        self.code_frames.add(frame)
+        if frame not in self.code_frames:
+            self.code_frames.add(frame)
+            self._code_ranges = _ranges(self.code_frames)
 
     def snapshot(self) -> RamSnapshot:
         """A copy of everything that the guest could have written."""
@@ -111,16 +115,32 @@ class Memory:
     def restore(self, snapshot: RamSnapshot) -> None:
         """RAM as it was; frames reached since then become zero again."""
         size = len(snapshot.data)
-        if any(self._frame_differs(f, snapshot) for f in self.code_frames):
+        if self._code_differs(snapshot.data):
             self.code_generation += 1
         ctypes.memmove(self.host_address, snapshot.data, size)
         if self.used > size:
             ctypes.memset(self.host_address + size, 0, self.used - size)
         self.used = size
 
-    def _frame_differs(self, frame: int, snapshot: RamSnapshot) -> bool:
-        at = frame * PAGE_SIZE
-        if at + PAGE_SIZE <= len(snapshot.data):
-            there = ctypes.cast(ctypes.c_char_p(snapshot.data), ctypes.c_void_p).value or 0
-            return bool(_memcmp(self.host_address + at, there + at, PAGE_SIZE))
-        return self.ram[at : at + PAGE_SIZE] != bytes(PAGE_SIZE)
+    def _code_differs(self, data: bytes) -> bool:
+        """Whether any frame that may hold translated code is not what it was."""
+        here = self.host_address
+        there = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        for low, high in self._code_ranges:
+            if high <= len(data):
+                if _memcmp(here + low, there + low, high - low):
+                    return True
+            elif self.ram[low:high] != data[low:high].ljust(high - low, b"\0"):
+                return True
+        return False
+
+
+def _ranges(frames: set[int]) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for frame in sorted(frames):
+        low = frame * PAGE_SIZE
+        if found and found[-1][1] == low:
+            found[-1] = (found[-1][0], low + PAGE_SIZE)
+        else:
+            found.append((low, low + PAGE_SIZE))
+    return tuple(found)

@@ -74,6 +74,7 @@ class Processor:
         self.timed: Sequence[Device[Any]] = ()
         """Devices with deadlines, which end a run and wake the machine from HLT."""
         self._end: End | None = None
+        self._saved_apic = self.apic.copy()
 
     # --- set-up -----------------------------------------------------------------------------------------------------
     def reset_long_mode(self, cr3: int, entry: int, rdi: int) -> None:
@@ -196,8 +197,10 @@ class Processor:
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def snapshot(self) -> CoreSnapshot:
         """State at rest."""
+        if self._saved_apic != self.apic:
+            self._saved_apic = self.apic.copy()
         return CoreSnapshot(
-            self.cpu.save(), self.clock, self.apic.copy(), dict(self.msrs), self.tsc_offset,
+            self.cpu.save(), self.clock, self._saved_apic, dict(self.msrs), self.tsc_offset,
             self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self.waits_for_startup, self._end,
         )  # fmt: skip
 
@@ -205,7 +208,8 @@ class Processor:
         """Back to a snapshot of this core."""
         self.cpu.load(saved.context)
         self.clock = saved.clock
-        self.apic = saved.apic.copy()
+        if self.apic != saved.apic:
+            self.apic = saved.apic.copy()
         self.msrs = dict(saved.msrs)
         self.tsc_offset = saved.tsc_offset
         self.nmi_blocked, self.nmi_pending = saved.nmi_blocked, saved.nmi_pending

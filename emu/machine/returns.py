@@ -6,6 +6,7 @@ bases of FS and GS, and load flags that cannot be loaded.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from emu.arch import Efer, Rflags, Vector, is_canonical
@@ -18,6 +19,7 @@ from emu.machine.registers import CS, DS, ES, FS, GS, R11, RCX, RDX, SS
 if TYPE_CHECKING:
     from emu.machine.core import Core
 
+_WORDS = {size: struct.Struct(f"<5{code}") for size, code in ((2, "H"), (4, "I"), (8, "Q"))}
 _USER_CODE, _USER_CODE_32, _USER_DATA = 0x00AFFB00, 0x00CFFB00, 0x00CFF300
 _LOW = 0xFFFF_FFFF
 _ALWAYS = int(Rflags.CF | Rflags.PF | Rflags.AF | Rflags.ZF | Rflags.SF | Rflags.TF | Rflags.DF | Rflags.OF | Rflags.NT)
@@ -81,7 +83,7 @@ def _pop(core: Core, sp: int, size: int) -> Frame:
         raw = core.linear.read(sp, 5 * size, access)
     except PageFaultError as fault:
         raise CpuFault.from_page(fault, "IRETQ: popping the frame", Vector.SS) from None
-    ip, cs, flags, new_sp, ss = (int.from_bytes(raw[n * size :][:size], "little") for n in range(5))
+    ip, cs, flags, new_sp, ss = _WORDS[size].unpack(raw)
     return Frame(ip, cs & 0xFFFF, flags, new_sp, ss & 0xFFFF)
 
 

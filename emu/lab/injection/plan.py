@@ -37,6 +37,8 @@ class Plan:
 
     def load(self, saved: Plan) -> None:
         """Back to what `copy` gave."""
+        if self == saved:
+            return
         fresh = saved.copy()
         self.waiting, self.arrivals, self._last, self._resuming = (
             fresh.waiting, fresh.arrivals, fresh._last, fresh._resuming,

@@ -53,20 +53,25 @@ class Judge:
             for kind, handler in handlers.items():
                 table.setdefault(kind, []).append(handler)
         self._table = table
+        self._unchanged: JudgeState | None = None
+        """What was saved or loaded last, as long as nothing has happened since."""
 
     def __call__(self, event: Event) -> None:
         """Judge one event."""
+        self._unchanged = None
         for handler in self._table.get(type(event), ()):
             handler(event)
 
     def disturbed(self, cpu: int) -> None:
         """Registers or memory were changed from outside: for entries under way, `frames` has nothing to compare."""
+        self._unchanged = None
         for invariant in self.invariants:
             if isinstance(invariant, Frames):
                 invariant.disturbed(cpu)
 
     def finish(self, end: End) -> list[Violation]:
         """The run is over: all violations, the earliest first."""
+        self._unchanged = None
         for invariant in self.invariants:
             invariant.finish(end)
         return self.violations
@@ -79,10 +84,15 @@ class Judge:
 
     def save(self) -> JudgeState:
         """The state that belongs to a machine snapshot taken now."""
-        return JudgeState(self.chain.save(), tuple(invariant.save() for invariant in self.invariants))
+        if self._unchanged is None:
+            self._unchanged = JudgeState(self.chain.save(), tuple(invariant.save() for invariant in self.invariants))
+        return self._unchanged
 
     def load(self, saved: JudgeState) -> None:
         """After a machine snapshot was restored: back to the state that belongs to it, without violations."""
+        if saved is self._unchanged and not self.chain.broken:
+            return
+        self._unchanged = saved
         self.chain.load(saved.chain)
         for invariant, state in zip(self.invariants, saved.invariants, strict=True):
             invariant.load(state)

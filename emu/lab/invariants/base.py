@@ -52,7 +52,8 @@ class Invariant:
     def load(self, saved: tuple[dict[Any, Any], ...]) -> None:
         """Back to a saved state; violations are forgotten."""
         for attribute, value in zip(self.STATE, saved, strict=True):
-            setattr(self, attribute, _copied(value))
+            if value or getattr(self, attribute):
+                setattr(self, attribute, _copied(value))
         self.violations = []
 
     def violated(self, event: Event, message: str, *, ip: int | None = None, ended: Entry | None = None) -> None:

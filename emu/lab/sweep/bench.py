@@ -78,7 +78,7 @@ class Bench:
         self._stops = {
             slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)
         } | _handlers(prepared, self.events)  # fmt: skip
-        self.machine.observers[:] = [self._observe, self.judge, self.plan]
+        self.machine.observers[:] = [self._observe]
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, Delivered):
@@ -86,6 +86,8 @@ class Bench:
             self.interrupted.add(Boundary(event.clock, event.ip))
             if event.injected:
                 self.injected = event
+            self.plan(event)
+        self.judge(event)
 
     def has_injected(self) -> bool:
         """Whether an event from outside was delivered since `injected` was last cleared."""
@@ -150,11 +152,12 @@ class Bench:
 
     def step(self, until: Callable[[], bool] | None = None) -> End | None:
         """To the next boundary; the end of the run if there is none, or an End where `until` holds (UNTIL)."""
-        self.core.stops.pass_breakpoints(False)
-        start = self.here
+        core = self.core
+        core.stops.pass_breakpoints(False)
+        clock, ip = core.clock, core.cpu.ip
         while True:
-            end = self._advance(start.clock + 1, until, None)
-            if end is not None or self.here != start:
+            end = self._advance(clock + 1, until, None)
+            if end is not None or core.clock != clock or core.cpu.ip != ip:
                 return end
 
     def run_to(self, target: Boundary) -> None:
@@ -176,7 +179,7 @@ class Bench:
             due = plan.next_counts().get(0, limit)
             if self.core.clock < due:
                 limit = min(limit, due)
-        _, end = self.machine.advance(limit, None, until)
+        end = self.core.advance(limit, until)
         if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
             return end
         # The machine reports a breakpoint when it goes on from there, and once more after a restore.
@@ -217,7 +220,13 @@ class Bench:
 
     def in_user_mode(self) -> bool:
         """Whether user mode runs, with nothing under way."""
-        return self.core.cpu.cpl == 3 and not self.judge.chain.stack(0)
+        return self.core.cpu.cpl == 3 and not self.depth
+
+    def returned(self, depth: int) -> Callable[[], bool]:
+        """Asks whether at most `depth` entries are under way, or an invariant is broken."""
+        chain = self.judge.chain
+        entries = chain.stack
+        return lambda: len(entries(0)) <= depth or chain.broken
 
     @property
     def violated(self) -> bool:

@@ -92,7 +92,7 @@ class Runner:
             if end.kind is not EndKind.UNTIL or bench.violated:
                 return end
         for reference in reversed(references):
-            end = bench.go(self._limit, lambda depth=reference.depth: bench.depth <= depth or bench.violated)  # type: ignore[misc]
+            end = bench.go(self._limit, bench.returned(reference.depth))
             if end.kind is not EndKind.UNTIL or bench.violated:
                 return end
             if self._handled(event, counted) and self._same(reference):

@@ -32,7 +32,7 @@ Recipe = tuple[tuple[Boundary, Fire], ...]
 """Events to raise on the way from a saved state to a boundary."""
 
 
-LOOK_AHEAD = 4
+LOOK_AHEAD = 8
 """Boundaries that a track knows ahead. Each takes as much memory as the guest uses; more would not fit the cache."""
 
 
