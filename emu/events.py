@@ -148,6 +148,18 @@ class CReturned(Event):
 
 
 @record
+class NotPreserved(Event):
+    """Guest code returned to the C function that had called it, without the registers that a callee must keep.
+
+    `lost` has a row each: the register's number, what it holds, what the C function had there.
+    """
+
+    name: str
+    called: str
+    lost: tuple[tuple[int, int, int], ...]
+
+
+@record
 class Pended(Event):
     """An event was raised while it cannot be delivered (IF=0, NMI blocked, shadow): held pending."""
 

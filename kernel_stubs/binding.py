@@ -13,23 +13,27 @@ A plain function is atomic. A generator function can be interrupted:
     yield Call("symbol", a, b)     calls guest code with arguments; the expression's value is its RAX
     yield Unwind(stack)            says that no C function further up this stack is returned to
 
+Around a call the function is like compiled C, too: its caller's values of the registers that a callee must keep lie in
+its stack frame, its own are in the registers, and observers are told which of them the callee lost.
+
 The guest returns from the function by executing the slot's own RET.
 """
 
 from __future__ import annotations
 
 import inspect
+import struct
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from emu.arch import PAGE_SIZE
-from emu.events import CCalled, CReturned
+from emu.events import CCalled, CReturned, NotPreserved
 from emu.machine.core import Core
 from emu.machine.descriptors import CpuFault
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import PageFaultError
-from emu.machine.registers import R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI
+from emu.machine.registers import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI
 from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.layout import Struct, evaluated
@@ -39,6 +43,11 @@ CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 POISON = 0xDEAD_4EAD_0000_0000
 """What a caller-saved register holds after a C function: non-canonical, so that using it as a pointer faults."""
 _POISONED = tuple((register, POISON | register << 8) for register in CALLER_SAVED)
+CALLEE_SAVED = (RBX, RBP, R12, R13, R14, R15)
+"""What a function must give back as it was (System V ABI, 3.2.1, besides RSP)."""
+IN_USE = 0xC0DE_0000_0000_0000
+"""What C keeps in those across a call, with its RSP and the register: no two functions in flight the same."""
+_FRAME = struct.Struct("<6Q")
 
 # Offsets in a stub slot (asm/*/c_stubs.S: macro C_FUNCTION).
 SLOT_RET = 1
@@ -155,7 +164,20 @@ class _Running:
     slot: int
     steps: Steps
     sp: int
-    called: bool
+    """At its return address."""
+    called: str = ""
+    """The guest's function that it waits for."""
+
+    @property
+    def resume_sp(self) -> int:
+        """RSP when it goes on."""
+        return self.sp - _FRAME.size if self.called else self.sp
+
+
+def _in_use(sp: int) -> tuple[tuple[int, int], ...]:
+    """(register, value) that a C function with its return address there has while it waits for a callee."""
+    own = IN_USE | (sp & 0xFFFF_FFFF) << 12
+    return tuple((register, own | register) for register in CALLEE_SAVED)
 
 
 @dataclass
@@ -217,7 +239,7 @@ class Binding:
                 core.crash(f"{function.name}: {fault}")
                 return
             if function.interruptible:
-                self._advance(core, _Running(function.name, slot, result, sp, False), None)
+                self._advance(core, _Running(function.name, slot, result, sp), None)
             else:
                 self._leave(core, function.name, slot, result)
 
@@ -230,9 +252,30 @@ class Binding:
             if running is None:
                 core.crash(f"nothing to resume at {self.kernel.image.symbolize(engine.ip)} with RSP {engine.sp:#x}")
                 return
-            self._advance(core, running, engine.register(RAX) if running.called else 0)
+            value = engine.register(RAX) if running.called else 0
+            if running.called:
+                try:
+                    self._returned(core, running)
+                except GUEST_FAULTS as fault:
+                    core.crash(f"{running.name}: {fault}")
+                    return
+            self._advance(core, running, value)
 
         return resume
+
+    def _returned(self, core: Core, running: _Running) -> None:
+        """Guest code that a C function called is back: see what it kept, and leave the stack frame."""
+        engine = core.cpu
+        lost = tuple(
+            (register, engine.register(register), value)
+            for register, value in _in_use(running.sp)
+            if engine.register(register) != value
+        )
+        if lost:
+            core.emit(NotPreserved(core.clock, core.index, engine.ip, running.name, running.called, lost))
+        saved = core.linear.read(running.resume_sp, _FRAME.size)
+        engine.set_registers(tuple(zip(CALLEE_SAVED, _FRAME.unpack(saved), strict=True)))
+        engine.sp = running.sp
 
     def _advance(self, core: Core, running: _Running, value: int | None) -> None:
         try:
@@ -253,20 +296,23 @@ class Binding:
         if isinstance(step, Leave):
             running.steps.close()
             self._forget_stack(*step.stack)
-        else:
-            self.running[core.index, running.slot, running.sp] = running
-        running.called = isinstance(step, Call)
+        running.called = step.symbol if isinstance(step, Call) else ""
+        if not isinstance(step, Leave):
+            self.running[core.index, running.slot, running.resume_sp] = running
         if isinstance(step, Window):
             engine.ip = running.slot + SLOT_WINDOW
             return
         for register, argument in zip(ARGUMENT_REGISTERS, step.args, strict=False):
             engine.set_register(register, argument)
+        sp = running.resume_sp - 8
         try:
-            core.write_linear(running.sp - 8, (running.slot + SLOT_RESUME).to_bytes(8, "little"))
+            core.write_linear(running.resume_sp, _FRAME.pack(*(engine.register(r) for r in CALLEE_SAVED)))
+            core.write_linear(sp, (running.slot + SLOT_RESUME).to_bytes(8, "little"))
         except PageFaultError as fault:
             core.crash(f"{running.name}: {fault}")
             return
-        engine.sp = running.sp - 8
+        engine.set_registers(_in_use(running.sp))
+        engine.sp = sp
         engine.ip = self.kernel.image.symbol(step.symbol)
 
     def _forget_stack(self, low: int, high: int) -> None:

@@ -7,11 +7,13 @@ from emu.events import CCalled, CReturned
 from emu.machine.end import EndKind
 from emu.machine.registers import RAX, RDI
 from kernel_stubs.abi import PtRegs
-from kernel_stubs.binding import CALLER_SAVED, POISON, Window, c_function, registered
+from kernel_stubs.binding import CALLEE_SAVED, CALLER_SAVED, POISON, Window, c_function, registered
 from kernel_stubs.context import Cpu
+from kernel_stubs.kernel_image import load_c_functions
 
 
 def test_the_signature_is_checked():
+    load_c_functions()
     with pytest.raises(TypeError, match="first parameter must be cpu"):
 
         @c_function
@@ -58,6 +60,23 @@ def test_caller_saved_registers_are_poisoned():
     assert all(value & 0xFFFF_FFFF_0000_0000 == POISON for value in values)
     assert it.core.cpu.register(RAX) == 1
     assert Window() == Window()
+
+
+def test_c_has_values_of_its_own_in_callee_saved_registers_while_it_calls():
+    fork = "_start: movl $57, %eax\nsyscall\ntestl %eax, %eax\njz child\nmovl $61, %eax\nmovq $-1, %rdi\n"
+    it = in_user(f"{fork}xorl %esi, %esi\nxorl %edx, %edx\nsyscall\nchild: movl $60, %eax\nsyscall")
+    it.to("do_syscall_64").to("do_syscall_64")  # wait4
+    before, sp = [it.core.cpu.register(r) for r in CALLEE_SAVED], it.core.cpu.sp
+    it.to("__switch_to_asm")
+    own = [it.core.cpu.register(r) for r in CALLEE_SAVED]
+    assert len({*own, *before}) == len(own) + len(set(before))
+    saved = it.core.linear.read(sp - 48, 48)
+    assert [int.from_bytes(saved[at : at + 8], "little") for at in range(0, 48, 8)] == before
+    it.core.set_breakpoints({it.system.kernel.image.symbol("do_syscall_64") + 1})
+    while it.run().kind is EndKind.BREAKPOINT and it.core.cpu.sp != sp:
+        pass
+    assert it.core.cpu.sp == sp
+    assert [it.core.cpu.register(r) for r in CALLEE_SAVED] == before
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,48 @@ def test_a_missing_cr3_switch_ends_the_first_system_call():
     assert any("entry_SYSCALL_64" in text for violation in found for text in (violation.where, *violation.chain))
 
 
+SWITCH = """
+title = "two tasks"
+kernel = "{kernel}"
+[user]
+asm = '''
+    movl    $SYS_fork, %eax
+    syscall
+    testl   %eax, %eax
+    jz      child
+    movl    $SYS_wait4, %eax
+    movq    $-1, %rdi
+    xorl    %esi, %esi
+    xorl    %edx, %edx
+    xorl    %r10d, %r10d
+    syscall
+child:
+    movl    $SYS_exit_group, %eax
+    xorl    %edi, %edi
+    syscall
+'''
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "source", "function"),
+    [("linux-6", "switch_to.S", "__switch_to_asm"), ("linux-2.6", "process.S", "switch_to")],
+)
+def test_a_task_that_comes_back_without_its_registers_is_named(kernel, source, function):
+    text = source_files(kernel)[source]
+    right, wrong = "    pushq   %rbx\n    pushq   %r12\n", "    pushq   %r12\n    pushq   %rbx\n"
+    assert text.count(right) == 1
+    file = parse_scenario(SWITCH.format(kernel=kernel), "t.toml")
+    assert run_scenario(file)[0].facts.violations == ()
+    image = build_image(kernel, Profile(), ((source, text.replace(right, wrong)),))
+    first = run_scenario(file, image)[0].facts.violations[0]
+    assert (first.invariant, first.ip) == ("C interface", image.symbol(function))
+    assert f"{function} returns to C function" in first.message
+    assert "RBX is" in first.message
+    assert "R12 is" in first.message
+    assert "R13 is" not in first.message
+
+
 def test_a_reproducer_command_reproduces_the_violation():
     image = broken("paranoid.S", "    swapgs\n    movl    $1, %ebx\n", "    movl    $1, %ebx\n", fsgsbase=False)
     first, *_ = violations(image, GAP, fsgsbase=False)

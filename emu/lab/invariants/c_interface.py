@@ -1,7 +1,8 @@
-"""C interface: what the first C function of an entry gets in its registers, its arguments and regs->orig_ax.
+"""C interface: what the first C function of an entry gets in its registers, its arguments and regs->orig_ax; and what a
+C function that has called assembly gets back.
 
-Judges nothing in linux-2.6: older kernels clear no registers, pass partial frames, and choose the stack of an interrupt
-by other rules.
+The former is not judged in linux-2.6: older kernels clear no registers, pass partial frames, and choose the stack of an
+interrupt by other rules.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from emu.arch import INT80_VECTOR
-from emu.events import CCalled, Delivered, EventType, SystemCall
+from emu.events import CCalled, Delivered, EventType, NotPreserved, SystemCall
 from emu.lab.chain import Entry, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
@@ -48,7 +49,8 @@ _EAX = 0xFFFF_FFFF
 
 
 class CInterface(Invariant):
-    """No register but the arguments has what user mode put there; the error code and orig_ax are the entry's own."""
+    """No register but the arguments has what user mode put there; the error code and orig_ax are the entry's own; what
+    a callee must keep is kept."""
 
     name = "C interface"
     STATE = ("_judged",)
@@ -57,8 +59,14 @@ class CInterface(Invariant):
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
+        self.handlers = {NotPreserved: self._not_preserved}
         if not view.classic:
-            self.handlers = {CCalled: self._c_called}
+            self.handlers |= {CCalled: self._c_called}
+
+    def _not_preserved(self, event: NotPreserved) -> None:
+        lost = ", ".join(f"{REGISTER_NAMES[n].upper()} is {value:#x}, was {was:#x}" for n, value, was in event.lost)
+        message = f"{event.called} returns to C function {event.name} without what a callee must keep: {lost}"
+        self.violated(event, message, ip=self.view.image.symbols.get(event.called))
 
     def _c_called(self, event: CCalled) -> None:
         entry = self.chain.top(event.cpu)
