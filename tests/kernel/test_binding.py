@@ -5,7 +5,7 @@ from booted import in_user, start
 
 from emu.events import CCalled, CReturned
 from emu.machine.end import EndKind
-from emu.machine.registers import RAX, RDI
+from emu.machine.registers import RAX, RDI, RSI
 from kernel_stubs.abi import PtRegs
 from kernel_stubs.binding import CALLEE_SAVED, CALLER_SAVED, POISON, Window, c_function, registered
 from kernel_stubs.context import Cpu
@@ -65,7 +65,8 @@ def test_caller_saved_registers_are_poisoned():
 def test_c_has_values_of_its_own_in_callee_saved_registers_while_it_calls():
     fork = "_start: movl $57, %eax\nsyscall\ntestl %eax, %eax\njz child\nmovl $61, %eax\nmovq $-1, %rdi\n"
     it = in_user(f"{fork}xorl %esi, %esi\nxorl %edx, %edx\nsyscall\nchild: movl $60, %eax\nsyscall")
-    it.to("do_syscall_64").to("do_syscall_64")  # wait4
+    while it.to("do_syscall_64").core.cpu.register(RSI) != 61:  # wait4
+        pass
     before, sp = [it.core.cpu.register(r) for r in CALLEE_SAVED], it.core.cpu.sp
     it.to("__switch_to_asm")
     own = [it.core.cpu.register(r) for r in CALLEE_SAVED]
