@@ -21,7 +21,9 @@ def add_commands(group: click.Group) -> None:
 # --- sweep ------------------------------------------------------------------------------------------------------------
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
-@click.option("--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf, or all.")
+@click.option(
+    "--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf,access, or all."
+)
 @click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
 @click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
@@ -52,8 +54,7 @@ def sweep(
 
     if scheduler is not None and jobs is not None:
         raise Entry64Error("--jobs and --scheduler: a sweep runs in processes here or on a cluster, not both")
-    names = tuple(event.name for event in events_named(events))
-    options = Options(names, depth, window, read_sources(sources))
+    options = Options(events_named(events), depth, window, read_sources(sources))
     files = [find_scenario(name) for name in scenarios]
     store = Store(None if db is None else Path(db))
     try:

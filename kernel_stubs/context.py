@@ -6,6 +6,7 @@ everything that changes is in guest memory, seen through the structures of `kern
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -76,6 +77,8 @@ class Kernel:
     envp: tuple[bytes, ...] = ()
     output: list[tuple[int, bytes]] = field(default_factory=list)
     """Append-only log of (file descriptor, bytes) written by the process; a restore truncates it."""
+    user_accesses: list[Callable[[int], None]] = field(default_factory=list)
+    """Told the address of each access to user memory (uaccess.py), once for each page; for who looks for these."""
 
     @cached_property
     def memory(self) -> Memory:

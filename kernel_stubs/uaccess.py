@@ -23,6 +23,8 @@ def user_page(kernel: Kernel, mm: MmStruct, address: int, *, write: bool) -> int
     """Physical address of a user byte, brought in if need be."""
     from kernel_stubs.page_fault import FaultResult, handle_mm_fault  # whose entry path comes by here
 
+    for tell in kernel.user_accesses:
+        tell(address)
     needed = Pte.P | Pte.US | (Pte.RW if write else 0)
     pte = pgtable.get_pte(kernel.memory, mm.pgd, address)
     if pte & needed != needed:

@@ -17,7 +17,7 @@ from emu.errors import Entry64Error
 from emu.lab.rig import Rig
 from emu.lab.run import allowed_endings, prepare
 from emu.lab.scenario import parse_scenario
-from emu.lab.sweep.case import DELIVERY, LOST, TRANSPARENCY
+from emu.lab.sweep.case import DELIVERY, ENDING, LOST, TRANSPARENCY
 from emu.lab.sweep.reproducer import expectation, to_toml
 from emu.lab.sweep.scene import Scene
 from emu.lab.sweep.store import Row
@@ -70,7 +70,7 @@ def findings(rows: Iterable[Row], scene: Scene, known: Known = lambda _invariant
     left = MAX_MINIMISED
     for row, count in smallest(rows):
         text, shown = row.reproducer, False
-        judged = row.verdict != LOST and row.invariant != DELIVERY  # `entry64 run` does not judge the others
+        judged = row.verdict != LOST and row.invariant not in (DELIVERY, ENDING)  # `run` does not judge the others
         if judged and left and not known(row.invariant, row.location):
             left -= 1
             text, shown = minimise(row, scene.options.image, scene.options.sources)

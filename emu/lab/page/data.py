@@ -14,7 +14,7 @@ from emu.lab.sweep.scene import Options, Scene
 from emu.lab.sweep.store import Store, Sweep
 from kernel_stubs.kernel_image import Overrides
 
-_FIRST = re.compile(r"(\w+)@(\d+)")
+_FIRST = re.compile(r"(\w+)[\w.-]*@(\d+)")
 MAX_TIMELINES = 50
 """Of one scenario: each takes a run."""
 

@@ -101,12 +101,13 @@ class Known(Model):
     reason: Annotated[str, Field(min_length=1)]
 
 
+SweepEventName = Literal["nmi", "irq", "timer", "resched", "mce", "db", "pf", "access"]
+
+
 class Sweep(Model):
     """`[sweep]`: what `entry64 check` sweeps the scenario with."""
 
-    events: Annotated[
-        tuple[Literal["nmi", "irq", "timer", "resched", "mce", "db", "pf"], ...], Field(strict=False, min_length=1)
-    ]
+    events: Annotated[tuple[SweepEventName, ...], Field(strict=False, min_length=1)]
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     window: str = ""
     known: Annotated[tuple[Known, ...], Field(strict=False)] = ()

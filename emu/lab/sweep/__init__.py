@@ -1,6 +1,8 @@
 """The sweep: every event at every instruction boundary of a scenario, nested if asked; docs/sweep.md explains it.
 
-events.py    what can be injected, and where that makes sense
+event.py     one kind of event: where it makes sense, and what may come of it
+events.py    all of them, by the names that users give
+access.py    faults at what user mode controls: frames, selectors, pages
 state.py     when two states are the same: registers and memory apart from dead stack and counters
 bench.py     one booted system that goes to any boundary of its run and back
 walk.py      the cases of one stretch of the run, and their verdicts

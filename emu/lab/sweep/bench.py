@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from emu.arch import FIRST_EXTERNAL_VECTOR, PAGE_SIZE
-from emu.events import Delivered, Event
+from emu.events import CCalled, Delivered, Event, Note
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge, JudgeState
 from emu.lab.rig import BOOTED
 from emu.lab.run import Prepared, allowed_endings
-from emu.lab.sweep.events import LAZY_PAGE, SweepEvent
+from emu.lab.sweep.event import SweepEvent
+from emu.lab.sweep.events import LAZY_PAGE
 from emu.lab.sweep.state import Comparer
 from emu.lab.view import View
 from emu.machine.end import End, EndKind
@@ -25,6 +26,7 @@ from kernel_stubs.abi import IdtSource, TaskStruct
 from kernel_stubs.binding import SLOT_RET
 from kernel_stubs.boot import boot
 from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
+from kernel_stubs.signal import signal_name
 
 MAX_EXTRA = 50_000
 """Instructions that a case may take beyond the baseline: an endless loop after that."""
@@ -70,6 +72,8 @@ class Bench:
         self.interrupted: set[Boundary] = set()
         """Where events were delivered since this was last cleared."""
         self.deliveries = 0
+        self.signals: list[str] = []
+        """Names of the signals that tasks got from exceptions since this was last cleared."""
         self._seen: Boundary | None = None
         """Where the scenario's own injections have been seen to."""
         self._breaks_at: set[int] = set()
@@ -79,6 +83,8 @@ class Bench:
             slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)
         } | _handlers(prepared, self.events)  # fmt: skip
         self.machine.observers[:] = [self._observe]
+        if any(event.ending.signals for event in events):
+            self.machine.observers.append(self._observe_signals)
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, Delivered):
@@ -88,6 +94,13 @@ class Bench:
                 self.injected = event
             self.plan(event)
         self.judge(event)
+
+    def _observe_signals(self, event: Event) -> None:
+        """What exceptions send, or end a task with at once."""
+        if isinstance(event, Note) and " sent to pid " in event.text:
+            self.signals.append(event.text.partition(" ")[0])
+        elif isinstance(event, CCalled) and event.name == "do_exit":
+            self.signals.append(signal_name(event.args[0] & 0x7F))
 
     def has_injected(self) -> bool:
         """Whether an event from outside was delivered since `injected` was last cleared."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emu.lab.sweep.bench import Boundary
-from emu.lab.sweep.events import SweepEvent
+from emu.lab.sweep.event import SweepEvent, Tables
 from emu.lab.violation import Violation
 
 CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST = "clean", "pending", "violation", "crash", "hang", "lost"
@@ -13,7 +13,9 @@ VERDICTS = (CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST)
 """`lost`: the process that ran the case died."""
 TRANSPARENCY = "transparency"
 DELIVERY = "delivery"
-"""What the sweep judges itself: the run looks as without the event; the event's handler has run."""
+ENDING = "ending"
+"""What the sweep judges itself: the run looks as without the event; the event's handler has run; the run ends as it may
+with an event that user mode notices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Shot:
 
     event: SweepEvent
     where: Where
-    fields: dict[str, object]
-    """Of its [[inject]] table."""
+    tables: Tables
+    """Its [[inject]] tables."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
-"""What a sweep can inject. Each event is one that user mode, and the kernel code that it hits, must not notice."""
+"""What a sweep can inject. User mode, and the kernel code that is hit, must not notice any of these but `access`."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from emu.arch import LOCAL_TIMER_VECTOR, Vector
 from emu.errors import Entry64Error
 from emu.lab.chain import Entry
+from emu.lab.sweep.access import ACCESS, FAMILY
+from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import View
 from emu.machine.core import Core
 from kernel_stubs.abi import VMALLOC_LAZY, SystemVector
@@ -17,33 +16,6 @@ IRQ_VECTOR = 0x30
 RESCHEDULE_VECTOR = int(SystemVector.RESCHEDULE)
 LAZY_PAGE = VMALLOC_LAZY + 0x10_0000
 """A page of the vmalloc area that is mapped when the kernel first touches it; nothing else uses it."""
-
-
-def _always(_view: View, _core: Core, _entries: tuple[Entry, ...]) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class SweepEvent:
-    """One kind of event."""
-
-    name: str
-    vector: int
-    fields: dict[str, object] = field(hash=False)
-    """Of its [[inject]] table in kernel mode ..."""
-    user_fields: dict[str, object] | None = field(default=None, hash=False)
-    """... and in user mode, if other; `address` "rip" stands for the interrupted instruction's."""
-    possible: Callable[[View, Core, tuple[Entry, ...]], bool] = _always
-    """Whether hardware can raise it at this boundary, and a sound kernel lets it: else there is no case."""
-    interrupt: bool = False
-    """Whether it comes through the local APIC."""
-    counter: str = ""
-    """Field of the per-CPU area that its handler counts up: an event that nobody handles is lost."""
-
-    def inject(self, cpl: int, ip: int) -> dict[str, object]:
-        """The [[inject]] table at a boundary, without its place."""
-        fields = self.fields if cpl == 0 or self.user_fields is None else self.user_fields
-        return {key: ip if value == "rip" else value for key, value in fields.items()}
 
 
 def _no_debug_within_debug(_view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
@@ -88,8 +60,8 @@ def _cr2_matters(view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
     return False
 
 
-EVENTS: dict[str, SweepEvent] = {
-    event.name: event
+EVENTS: dict[str, tuple[SweepEvent, ...]] = {
+    event.name: (event,)
     for event in (
         SweepEvent("nmi", Vector.NMI, {"event": "nmi"}, counter="nmi_count"),
         SweepEvent("irq", IRQ_VECTOR, {"event": "irq", "vector": IRQ_VECTOR}, interrupt=True),
@@ -104,14 +76,14 @@ EVENTS: dict[str, SweepEvent] = {
             possible=_kernel_can_fault,
         ),
     )
-}  # fmt: skip
-"""Name -> event, in the order of tables."""
+} | {FAMILY: ACCESS}  # fmt: skip
+"""Name -> the kinds of events that it stands for, in the order of tables."""
 
 
-def events_named(text: str) -> tuple[SweepEvent, ...]:
-    """`nmi,irq` or `all`, in the order of EVENTS."""
+def events_named(text: str) -> tuple[str, ...]:
+    """`nmi,irq` or `all` as names, in the order of EVENTS."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in EVENTS and name != "all"]
     if unknown or not names:
         raise Entry64Error(f"--event {text}: there are {', '.join(EVENTS)}, and all")
-    return tuple(event for event in EVENTS.values() if event.name in names or "all" in names)
+    return tuple(name for name in EVENTS if name in names or "all" in names)

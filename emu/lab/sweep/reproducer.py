@@ -18,7 +18,7 @@ def reproducer(text: str, facts: Facts, case: Case, image: Image, user: Image) -
     data = tomllib.loads(text)
     data.pop("sweep", None)
     own = [spec for spec in data.get("inject", []) if "each" not in spec]
-    shots = [_table(shot, image, user) for shot in case.shots]
+    shots = [table for shot in case.shots for table in _tables(shot, image, user)]
     first = case.violation
     where = f" at {first.where}" if first is not None else ""
     data |= {
@@ -46,12 +46,11 @@ def expectation(facts: Facts) -> dict[str, object]:
     return expect
 
 
-def _table(shot: Shot, image: Image, user: Image) -> dict[str, object]:
-    ip = shot.where.boundary.ip
-    table: dict[str, object] = dict(shot.fields) | {"at": place(ip, image, user)}
+def _tables(shot: Shot, image: Image, user: Image) -> list[dict[str, object]]:
+    where: dict[str, object] = {"at": place(shot.where.boundary.ip, image, user)}
     if shot.where.arrival > 1:
-        table["hit"] = shot.where.arrival
-    return table
+        where["hit"] = shot.where.arrival
+    return [table | where for table in shot.tables]
 
 
 def place(address: int, image: Image, user: Image) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from emu.arch import Vector
 from emu.lab.injection import CannotInject, Fire
 from emu.lab.sweep.bench import Bench, Boundary
-from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
-from emu.lab.sweep.events import SweepEvent
+from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
+from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent
 from emu.lab.sweep.state import Reference
 from emu.lab.violation import Violation
 from emu.machine.end import End, EndKind
 from kernel_stubs.context import KernelOops
+from kernel_stubs.signal import signal_name
 
 _ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
 
@@ -36,18 +37,21 @@ class Runner:
         start = bench.here
         bench.injected = None
         bench.interrupted.clear()
+        bench.signals.clear()
         counted = self._count(event)
         try:
             fire(bench.system.kernel, bench.core)
         except (CannotInject, KernelOops):
             return None
-        delivered = bench.injected is not None
+        delivered = event.arms or bench.injected is not None
         end = None
         if not delivered:
             end = bench.step(bench.has_injected)
             if end is not None and end.kind is EndKind.UNTIL:
                 end = None  # at the handler's first instruction
             delivered = self._was_delivered(event, start)
+        if event.faults and not delivered and end is None and not bench.violated:
+            return self._wrong(bench.here.ip, DELIVERY, f"{event.name}: the instruction does not fault", False)
         if end is None and not delivered and following is not None and self._is_next(event, following):
             return Result(PENDING, False, same_as_next=True)
         if end is None:
@@ -65,7 +69,7 @@ class Runner:
 
     def _was_delivered(self, event: SweepEvent, start: Boundary) -> bool:
         injected = self._bench.injected
-        if event.vector == Vector.PF:
+        if event.vector == Vector.PF or event.faults:
             return start in self._bench.interrupted
         return injected is not None and injected.vector == event.vector and (injected.clock, injected.ip) == start
 
@@ -110,6 +114,8 @@ class Runner:
 
     def _ended(self, end: End, verdict: str, delivered: bool, event: SweepEvent, counted: int) -> Result:
         bench = self._bench
+        if end.kind is EndKind.LIMIT and not bench.violated and self._signalled(event.ending):
+            return Result(verdict, delivered, True)  # a handler that returns to where it came from
         found = bench.judge.violations if end.kind is EndKind.UNTIL else bench.judge.finish(end)
         if found:
             first = found[0]
@@ -118,15 +124,35 @@ class Runner:
             else:
                 verdict = HANG if end.kind in _ENDLESS else CRASH
             return Result(verdict, delivered, True, violation=first)
-        invariant = message = ""
-        if bench.outcome(end) != self._baseline:
-            invariant = TRANSPARENCY
-            message = f"the run ends otherwise than without the event: {end.kind.value} {end.text}".rstrip()
-        elif delivered and not self._handled(event, counted):
-            invariant, message = DELIVERY, f"{event.name} was delivered, but its handler never ran"
-        if not invariant:
-            return Result(verdict, delivered, True)
-        core, view = bench.core, bench.view
-        where, registers = view.where(end.ip), view.registers(0)
-        violation = Violation(invariant, message, end.ip, where, core.clock, 0, (), registers, "")
+        if not self._may_end(end, event.ending):
+            how = f"{end.kind.value} {end.text}".rstrip()
+            if event.ending == UNNOTICED:
+                message = f"the run ends otherwise than without the event: {how}"
+                return self._wrong(end.ip, TRANSPARENCY, message, delivered)
+            wanted = " or ".join(sorted(event.ending.signals)) or "an end of the program"
+            message = f"{event.name} is to lead to {wanted}, but the run ends otherwise: {how}"
+            return self._wrong(end.ip, ENDING, message, delivered)
+        if delivered and not self._handled(event, counted):
+            return self._wrong(end.ip, DELIVERY, f"{event.name} was delivered, but its handler never ran", delivered)
+        return Result(verdict, delivered, True)
+
+    def _may_end(self, end: End, ending: Ending) -> bool:
+        """Whether the run may end like this."""
+        outcome = self._bench.outcome(end)
+        kind, status, _ = outcome
+        if outcome == self._baseline and ending.recovers:
+            return True
+        if kind not in (EndKind.FINISHED, self._baseline[0]):
+            return False
+        assert isinstance(status, int)
+        return ending.anything or self._signalled(ending) or signal_name(status & 0x7F) in ending.signals
+
+    def _signalled(self, ending: Ending) -> bool:
+        """Whether a task got a signal that the event may lead to."""
+        sent = self._bench.signals
+        return bool(sent) and (ending.anything or not ending.signals.isdisjoint(sent))
+
+    def _wrong(self, ip: int, invariant: str, message: str, delivered: bool) -> Result:
+        core, view = self._bench.core, self._bench.view
+        violation = Violation(invariant, message, ip, view.where(ip), core.clock, 0, (), view.registers(0), "")
         return Result(VIOLATION, delivered, True, violation=violation)

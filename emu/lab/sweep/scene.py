@@ -68,7 +68,7 @@ class Scene:
         self.prepared: Prepared = prepare(self.file, options.image, options.sources)
         self.options = options
         self.injections = own_injections(self.prepared)
-        self._events = tuple(EVENTS[name] for name in options.events)
+        self._events = tuple(event for name in options.events for event in EVENTS[name])
         self._places = Places(self.prepared.options.image, lambda: self.prepared.user)
         parts = [part.strip() for part in options.window.split(",")] if options.window else []
         self._parts = {part: _addresses(self._places.boundaries(part, options.asked)) for part in parts}

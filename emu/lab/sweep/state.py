@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from emu.arch import PAGE_SIZE, Vector
 from emu.events import Delivered
 from emu.lab.chain import Entry, EntryChain
-from emu.lab.sweep.events import SweepEvent
+from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct

@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from emu.lab.injection import Fire, resolve
+from emu.lab.injection import Fire
 from emu.lab.places import Places
-from emu.lab.scenario import Inject
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary, Saved
 from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Result, Shot, Where
-from emu.lab.sweep.events import SweepEvent
+from emu.lab.sweep.event import SweepEvent, raiser
 from emu.lab.sweep.runner import Runner
 from emu.lab.sweep.state import Reference
 from emu.lab.view import KERNEL_HALF
@@ -95,14 +94,22 @@ class Track:
 
     def skip_to(self, number: int) -> bool:
         """Go on to a later boundary, without looking at those in between; False if the run ends before."""
-        while self.number < number and self._ahead:
+        return self._skip(lambda: self.number >= number)
+
+    def skip_into(self, window: frozenset[int], stop: int | None) -> bool:
+        """Go on to a boundary at an address of the window; False if number `stop`, or the end, comes first."""
+        found = self._skip(lambda: self.at.ip in window or self.number == stop)
+        return found and self.number != stop
+
+    def _skip(self, done: Callable[[], bool]) -> bool:
+        while self._ahead and not done():
             step = self._ahead.popleft()
             self._pass(step.interrupted, step.at)
             self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
-        if self.number < number:
+        if not done():
             bench = self.bench
             self.enter()
-            while self.number < number:
+            while not done():
                 start = self.at
                 bench.interrupted.clear()
                 if bench.step() is not None or bench.violated:
@@ -191,7 +198,7 @@ class Walker:
         self.bench = bench
         self.events = events
         self._window = window
-        self._fires = cache(lambda items: _fire(dict(items), places))
+        self._fires = cache(lambda tables: raiser([dict(items) for items in tables], places))
         self._baseline = bench.outcome(end)
         self._limit = bench.core.clock + MAX_EXTRA
         self._runner = Runner(bench, self._baseline, self._limit)
@@ -208,14 +215,15 @@ class Walker:
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
         waiting: dict[str, list[Case]] = {event.name: [] for event in self.events}
         while True:
+            if self._window is not None and not around.shots and not track.skip_into(self._window, stop):
+                return
             going_on = self._goes_on(track, around, stop)
             # A pending case may be left to the next boundary's only if there is one.
             following = track.next if going_on else None
             if following is not None and not self._inside(following[0].ip, around):
                 following = None
-            if self._inside(track.at.ip, around):
-                for event in self.events:
-                    yield from self._case(track, event, around, waiting[event.name], following)
+            for event in self.events:
+                yield from self._case(track, event, around, waiting[event.name], following)
             if not going_on or not track.advance():
                 return
 
@@ -237,16 +245,20 @@ class Walker:
     ) -> Iterator[Case]:  # fmt: skip
         """The case of one event at the present boundary, those merged with it, and those nested in it."""
         bench = self.bench
-        user = around.base.user_reference()
-        track.enter()
-        if not event.possible(bench.view, bench.core, bench.judge.chain.stack(0)):
+        tables = None
+        if event.site(bench.view, track.at.ip):
+            user = around.base.user_reference()
+            track.enter()
+            tables = event.inject(bench)
+        if tables is None:
             yield from _released(waiting, None)
             return
-        fields = event.inject(bench.core.cpu.cpl, track.at.ip)
-        fire = self._fires(tuple(fields.items()))
+        if event.tables is not None:
+            track.enter()
+        fire = self._fires(tuple(tuple(table.items()) for table in tables))
         sign = "+" if around.shots else "@"
         key = f"{around.key} {event.name}{sign}{track.number}".strip()
-        shots = (*around.shots, Shot(event, track.where, fields))
+        shots = (*around.shots, Shot(event, track.where, tables))
         references = (*around.references, track.reference)
         if key in self.skip:
             yield Case(key, shots, LOST)
@@ -288,8 +300,3 @@ def _released(waiting: list[Case], case: Case | None) -> Iterator[Case]:
         else:
             yield replace(one, verdict=case.verdict, merged=case.key, violation=case.violation, to_end=case.to_end)
     waiting.clear()
-
-
-def _fire(fields: dict[str, object], places: Places) -> Fire:
-    spec = Inject.model_validate(fields | {"instruction": 0})
-    return resolve([spec], lambda index, key: "sweep", places, 1)[0][0].fire
