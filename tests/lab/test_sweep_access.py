@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from lab_sweeps import changed, rows
+from sweep_runs import broken, rows
 
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
@@ -101,7 +101,7 @@ def test_an_iret_fault_that_is_not_known_by_its_address_is_found():
     cmpq    %rcx, PT_REGS_IP(%rsp)
     je      .Lerror_entry_bad_iret
 """
-    found = rows(GETPID, "access", image=changed(("entry_64.S", check, "")))
+    found = rows(GETPID, "access", image=broken("entry_64.S", check, ""))
     assert {event for event, _, _ in bad(found)} > {"iret-ss-null", "iret-cs-null", "iret-rip-noncanonical"}
     assert all(row.verdict in (VIOLATION, CRASH) for row in found if ".iret-" in row.events)
     assert not any(event.startswith("c-page") for event, _, _ in bad(found))
@@ -114,7 +114,7 @@ def test_a_sysretq_that_takes_any_rip_is_found():
     cmpq    %rcx, %rax
     jne     swapgs_restore_regs_and_return_to_usermode
 """
-    found = rows(GETPID, "access", image=changed(("entry_64.S", check, "")))
+    found = rows(GETPID, "access", image=broken("entry_64.S", check, ""))
     assert {event for event, _, _ in bad(found)} == {"regs-rip-noncanonical"}
 
 
@@ -126,7 +126,7 @@ def test_linux_26_returns_from_the_stack_fault_of_an_iretq_with_the_users_gs():
 
 def test_a_missing_exception_table_entry_is_found():
     source = find_scenario("load-gs-index-fault").text
-    image = changed(("data.S", "    .quad   gs_change, .Lbad_gs\n", ""))
+    image = broken("data.S", "    .quad   gs_change, .Lbad_gs\n", "")
     found = rows(source, "access", window="asm_load_gs_index..gs_change", image=image)
     assert {row.verdict for row in found} == {CRASH}
 
