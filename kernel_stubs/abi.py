@@ -518,8 +518,10 @@ class TaskStruct(Struct):
     """FsStruct."""
     pgrp: S32
     session: S32
-    fpu: U64
-    """Page with the FXSAVE image while the task does not run."""
+    used_math: U32
+    """PF_USED_MATH, where the FPU is switched lazily: the task has used it, or has got a state."""
+    fpu_counter: U32
+    """Turns on end in which it did."""
     kthread: U64
     """1: a kernel thread."""
     segments: TaskSegments

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from asm import Image
-from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE, Rflags
+from emu.arch import INT80_VECTOR, KERNEL_SYMBOLS, PAGE_SIZE, Cr0, Rflags
 from kernel_stubs import abi
 from kernel_stubs.layout import S32, U32, U64, Struct, constants, layout
 
@@ -25,6 +25,8 @@ def is_linux26(image: Image) -> bool:
 
 EXCEPTION_STKSZ = PAGE_SIZE
 """How far the IST entry of the debug stack moves down while it is in use; that stack holds two of these."""
+TS_USEDFPU = 1
+"""thread_info.status: the FPU's registers are this task's. TS_COMPAT is that of linux-6."""
 PDA_STACKOFFSET = 40
 """pda.kernelstack is this far below the end of the task stack: SYSCALL pushes no frame, but gets the room for one."""
 SYSCALL_MASK_VALUE = int(Rflags.TF | Rflags.DF | Rflags.IF | Rflags.IOPL)
@@ -214,6 +216,7 @@ def asm_constants() -> dict[str, int]:
         "PDA_STACKOFFSET": PDA_STACKOFFSET,
         "TS_COMPAT": abi.TS_COMPAT,
         "KERNEL_THREAD_FLAGS": CLONE_VM | CLONE_UNTRACED,
+        "X86_CR0_TS": int(Cr0.TS),
         "IA32_SYSCALL_VECTOR": INT80_VECTOR,
         "NUM_INVALIDATE_TLB_VECTORS": NUM_INVALIDATE_TLB_VECTORS,
         "IA32_NR_syscalls": IA32_NR_SYSCALLS,

@@ -10,18 +10,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 
-from emu.arch import PAGE_SIZE
 from kernel_stubs import mm
 from kernel_stubs.abi import INIT_PGD, ExitState, MmStruct, PerCpu, SystemVector, TaskState, TaskStruct, Tif, WaitResult
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu, Kernel, percpu_address
+from kernel_stubs.fpu import restore_fpu, save_fpu
 from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.segments import load_segments
 from kernel_stubs.tick import TIMESLICE, arm_timer
 from kernel_stubs.trace import trace_sched_switch, trace_sched_wakeup
 
-FXSAVE_SIZE = 512
 _SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.UNINTERRUPTIBLE)
 
 
@@ -222,25 +221,6 @@ def schedule(cpu: Cpu) -> Steps:
     yield from restore_fpu(cpu)
     yield from load_segments(cpu)
     yield from restore_debugregs(cpu)
-    return None
-
-
-def fpu_area(address: int) -> int:
-    """Where a task's FXSAVE image lies: at the end of its page."""
-    return address + PAGE_SIZE - FXSAVE_SIZE
-
-
-def save_fpu(cpu: Cpu, address: int = 0) -> Steps:
-    """User mode's FPU registers go to memory: the current task's (kernel threads have none), or `address`'s."""
-    if cpu.current.mm and "save_fpregs" in cpu.kernel.image.symbols:
-        yield Call("save_fpregs", (fpu_area(address or cpu.percpu.current_task),))
-    return None
-
-
-def restore_fpu(cpu: Cpu) -> Steps:
-    """The current task's come back."""
-    if cpu.current.mm and "restore_fpregs" in cpu.kernel.image.symbols:
-        yield Call("restore_fpregs", (fpu_area(cpu.percpu.current_task),))
     return None
 
 

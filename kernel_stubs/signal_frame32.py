@@ -48,10 +48,11 @@ def setup_frame32(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Step
     SyscallError if it cannot be written.
     """
     rt = bool(action.flags & Sa.SIGINFO)
-    fpstate, at = _room(cpu.current, regs, action, RT_FRAME_SIZE if rt else OLD_FRAME_SIZE)
-    segments = selectors(cpu)
-    fxsave = saved_fpu(cpu)
-    copy_to_user(cpu, fpstate, to_fregs(fxsave, regs.cs, segments[0]) + fxsave)
+    segments, fxsave = selectors(cpu), saved_fpu(cpu)
+    size = RT_FRAME_SIZE if rt else OLD_FRAME_SIZE
+    fpstate, at = _room(cpu.current, regs, action, size, with_fpu=bool(fxsave))
+    if fxsave:
+        copy_to_user(cpu, fpstate, to_fregs(fxsave, regs.cs, segments[0]) + fxsave)
     context = _sigcontext(cpu.current, regs, segments, fpstate)
     copy_to_user(cpu, at, (_rt_frame if rt else _old_frame)(cpu, at, info, action, context))
     regs.dx, regs.cx = (at + _SIGINFO, at + _UCONTEXT) if rt else (0, 0)
@@ -61,8 +62,8 @@ def setup_frame32(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Step
     return None
 
 
-def _room(task: TaskStruct, regs: PtRegs, action: Action, size: int) -> tuple[int, int]:
-    """get_sigframe: where the FPU's state goes, and the frame."""
+def _room(task: TaskStruct, regs: PtRegs, action: Action, size: int, *, with_fpu: bool) -> tuple[int, int]:
+    """get_sigframe: where the FPU's state goes, 0 for nowhere, and the frame."""
     sp = regs.sp
     nested, entering = on_sig_stack(task, sp), False
     if action.flags & Sa.ONSTACK:
@@ -70,8 +71,8 @@ def _room(task: TaskStruct, regs: PtRegs, action: Action, size: int) -> tuple[in
             sp, entering = task.signals.sas_ss_sp + task.signals.sas_ss_size, True
     elif not nested and regs.ss != Selector.USER_DS and not action.flags & Sa.RESTORER and action.restorer:
         sp, entering = action.restorer, True  # how stacks were switched before there was sigaltstack
-    fpstate = (((sp & _U32) - FXSAVE_SIZE) & -64) - FREGS_SIZE
-    at = ((fpstate - size + 4) & -16) - 4
+    fpstate = (((sp & _U32) - FXSAVE_SIZE) & -64) - FREGS_SIZE if with_fpu else 0
+    at = (((fpstate or sp & _U32) - size + 4) & -16) - 4
     if at < 0 or ((nested or entering) and not within_sig_stack(task, at)):
         raise SyscallError(Errno.EFAULT)
     return fpstate, at

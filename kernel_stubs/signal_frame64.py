@@ -47,11 +47,12 @@ def setup_rt_frame(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Non
     task = cpu.current
     sp = stack_for(task, regs.sp - RED_ZONE, action)
     on_stack = on_sig_stack(task, regs.sp) or sp != regs.sp - RED_ZONE
-    fpstate = (sp - FXSAVE_SIZE) & -64
-    at = ((fpstate - FRAME_SIZE) & -16) - 8
+    state = saved_fpu(cpu)
+    fpstate = (sp - FXSAVE_SIZE) & -64 if state else 0
+    at = (((fpstate or sp) - FRAME_SIZE) & -16) - 8
     if on_stack and not within_sig_stack(task, at):
         raise SyscallError(Errno.EFAULT)  # the alternate stack is too small
-    copy_to_user(cpu, fpstate & _U64, saved_fpu(cpu))
+    copy_to_user(cpu, fpstate & _U64, state)
     copy_to_user(cpu, at & _U64, _frame(task, regs, info, action, fpstate))
     regs.di, regs.si, regs.dx, regs.ax = info.signo, at + SIGINFO, at + UCONTEXT, 0
     regs.ip, regs.sp = action.handler, at

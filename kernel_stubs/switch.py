@@ -12,9 +12,9 @@ from kernel_stubs.context import task_pt_regs as task_pt_regs
 from kernel_stubs.entry_common import exit_to_user_mode_loop
 from kernel_stubs.errno import SyscallError
 from kernel_stubs.fork import free_task
+from kernel_stubs.fpu import restore_fpu
 from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.kthread import thread_function
-from kernel_stubs.sched import restore_fpu
 from kernel_stubs.segments import load_segments, save_segments
 from kernel_stubs.uaccess import put_user
 

@@ -39,8 +39,8 @@ startup_64:
     movq    %rax, %cr4
     movq    CPU_BOOT_CR0(%rbx), %rax
     movq    %rax, %cr0
-    # The x87 control word that user mode may expect; MXCSR has its value from reset.
-    fninit
+    # Nobody's FPU registers: who uses them first gets his own.
+    call    stts
 
     # EFER, STAR, LSTAR, SYSCALL_MASK, GS_BASE, ...
     movq    CPU_BOOT_MSR_COUNT(%rbx), %r12

@@ -6,6 +6,7 @@ from kernel_stubs import process, sched, switch
 from kernel_stubs.abi import TaskStruct
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
+from kernel_stubs.fpu_lazy import preload, unlazy_fpu
 from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.linux26.calls import c_function26
 from kernel_stubs.linux26.thread_info import pda, set_current, show_work, thread_info
@@ -27,15 +28,17 @@ def preempt_schedule_irq(cpu: Cpu) -> Steps:
 
 
 @c_function26
-def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
-    """The stack is the next task's already: bases, PDA, TSS.sp0. The user's RSP in the PDA belongs to the task."""
+def __switch_to(cpu: Cpu, prev: int, following: int) -> Steps:
+    """The stack is the next task's already: FPU, bases, PDA, TSS.sp0. The user's RSP in the PDA belongs to the task."""
     kernel, area = cpu.kernel, pda(cpu)
+    yield from unlazy_fpu(cpu, prev)
     before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
     thread_info(kernel, before).usersp = area.oldrsp
     switch.__switch_to(cpu, prev, following)
     area.oldrsp = thread_info(kernel, after).usersp
     set_current(cpu, following)
     show_work(kernel, after)
+    yield from preload(cpu)
     return prev
 
 
@@ -43,7 +46,6 @@ def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
 def schedule_tail(cpu: Cpu, prev: int) -> Steps:
     """A new task's first C function."""
     switch.schedule_tail(cpu)
-    yield from sched.restore_fpu(cpu)
     yield from load_segments(cpu)
     yield from restore_debugregs(cpu)
     return None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from kernel_stubs.abi import PtRegs
-from kernel_stubs.binding import CFunction, registered
+from kernel_stubs.binding import CFunction, Steps, registered
 from kernel_stubs.context import Cpu
+from kernel_stubs.fpu_lazy import math_state_restore, owns_fpu
 from kernel_stubs.linux26.calls import Body, register26
+from kernel_stubs.oops import die
+from kernel_stubs.traps import describe
 
 SAME_AS = {
     "do_divide_error": "exc_divide_error",
@@ -13,7 +16,6 @@ SAME_AS = {
     "do_overflow": "exc_overflow",
     "do_bounds": "exc_bounds",
     "do_invalid_op": "exc_invalid_op",
-    "do_device_not_available": "exc_device_not_available",
     "do_coprocessor_segment_overrun": "exc_coproc_segment_overrun",
     "do_invalid_TSS": "exc_invalid_tss",
     "do_segment_not_present": "exc_segment_not_present",
@@ -47,10 +49,19 @@ def _double_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> object:
     return registered()["exc_double_fault"].function(cpu, regs, error_code, cpu.core.cpu.cr2)
 
 
+def _device_not_available(cpu: Cpu, regs: PtRegs, error_code: int) -> Steps:
+    """#NM: the task uses the FPU for the first time since it got the CPU. The kernel never does, and nobody twice."""
+    if not regs.user_mode or owns_fpu(cpu, cpu.current):
+        raise die(cpu, describe(cpu, regs, "unexpected #NM exception"))
+    yield from math_state_restore(cpu)
+    return None
+
+
 def register_all() -> None:
     """Register the exceptions' C functions."""
     newer = registered()
     pairs = {name: (same, same) for name, same in SAME_AS.items()} | BY_MODE
     for name, (user, kernel) in pairs.items():
         register26(name, _body(newer[user], newer[kernel]), (PtRegs, int))
+    register26("do_device_not_available", _device_not_available, (PtRegs, int))
     register26("do_double_fault", _double_fault, (PtRegs, int))

@@ -9,13 +9,14 @@ from emu.arch import Rflags, Selector
 from emu.errors import ProgramError
 from kernel_stubs import mm, namei, ramfs
 from kernel_stubs.abi import NR_OPEN, Inode, InodeKind, MmStruct, PtRegs, TaskState, TaskStruct
-from kernel_stubs.binding import Call, Steps
+from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.elf import UserProgram, load_elf
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.exec import MAX_ARG_STRLEN, MAX_ARG_TOTAL, NO_FILE, PROGRAM_FILE, Texts, exec_program, new_mm
 from kernel_stubs.fdtable import AT_FDCWD, CLOEXEC, files_of, get_file
 from kernel_stubs.fork import put_mm
+from kernel_stubs.fpu import clear_user_fpu
 from kernel_stubs.hw_breakpoint import flush_breakpoints
 from kernel_stubs.kmod import request_binfmt
 from kernel_stubs.process import release_mm, release_task, thread_channel, zap_other_threads
@@ -147,8 +148,7 @@ def do_execve(
     trace_sched_process_exec(cpu, path, old_pid)
     yield from flush_breakpoints(cpu)
     yield from start_segments(cpu, ia32=binary.program.ia32)
-    if "init_fpstate" in kernel.image.symbols:
-        yield Call("restore_fpregs", (kernel.image.symbol("init_fpstate"),))
+    yield from clear_user_fpu(cpu)
     yield from ptrace_event(cpu, Event.EXEC, task.pid)
     return 0
 

@@ -8,10 +8,11 @@ from kernel_stubs.context import Cpu
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fork import Clone, copy_process, put_parent_tid
+from kernel_stubs.fpu import copy_fpu
 from kernel_stubs.process import do_group_exit, request_exit
 from kernel_stubs.ptrace_abi import Event
 from kernel_stubs.ptrace_stop import event_enabled, inherit_tracer, ptrace_event
-from kernel_stubs.sched import all_tasks, save_fpu, schedule, sleep_on, wake_up_new_task
+from kernel_stubs.sched import all_tasks, schedule, sleep_on, wake_up_new_task
 from kernel_stubs.siginfo import Sig
 from kernel_stubs.switch import task_pt_regs
 from kernel_stubs.syscalls.table import s32, syscall
@@ -30,7 +31,7 @@ def kernel_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: i
     child = cpu.view(TaskStruct, address)
     pid = child.pid
     trace_sched_process_fork(cpu, child)
-    yield from save_fpu(cpu, address)
+    yield from copy_fpu(cpu, address)
     if flags & Clone.PARENT_SETTID:
         put_parent_tid(cpu, parent_tid, pid)
     event = _event(flags)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from emu.events import Event, Returned
+from emu.events import Delivered, Event, Returned
 from emu.lab.invariants import Judge
 from emu.lab.view import View
 from emu.machine.core import Core
@@ -84,14 +84,17 @@ TWO_CPUS = Condition("2 CPUs", cpus=2)
 
 
 class _Returns:
-    """Observer: the clock of CPU 0's last return from an interrupt or a system call."""
+    """Observer: the clock of CPU 0's last return from an interrupt or a system call since an event was delivered."""
 
     def __init__(self) -> None:
         self.clock = 0
+        self.delivered = False
 
     def __call__(self, event: Event) -> None:
-        if type(event) is Returned and event.cpu == 0:
+        if type(event) is Returned and event.cpu == 0 and self.delivered:
             self.clock = event.clock
+        elif type(event) is Delivered and event.cpu == 0 and event.injected:
+            self.delivered = True
 
 
 def outcome(
@@ -117,8 +120,8 @@ def outcome(
     else:
         _, end = machine.advance(BOOTED)
         while end.kind is EndKind.LIMIT and core.clock < BUDGET:
+            raised, returns.delivered = core.clock, False
             event(core)
-            raised = core.clock
             while end.kind is EndKind.LIMIT and returns.clock <= raised and core.clock < BUDGET:
                 _, end = machine.advance(core.clock + condition.every)
             due = returns.clock + condition.every

@@ -26,7 +26,7 @@ UNORDERED = {"threads"}
 """Whose lines come in whatever order tasks run."""
 PROGRAMS = (
     "signals", "faults", "sigreturn", "step", "fpu", "fsgs", "family", "processes", "threads", "pipeline", "segments",
-    "tracer",
+    "tracer", "lazyfpu",
 )  # fmt: skip
 PROGRAMS_32 = ("hello32", "processes", "threads", "family")
 CONDITIONS = (QUIET, TIMER_50, NMI_97, TWO_CPUS)
@@ -42,6 +42,7 @@ IN_THE_SUITE = {
     ("linux-6", "segments", "undisturbed"), ("linux-6", "segments", "NMI every 97"),
     ("linux-6", "sigreturn", "timer interrupt every 50"), ("linux-6", "tracer", "2 CPUs"),
     ("linux-2.6", "signals", "undisturbed"), ("linux-2.6", "signals", "NMI every 97"),
+    ("linux-2.6", "lazyfpu", "undisturbed"), ("linux-2.6", "lazyfpu", "2 CPUs"),
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
