@@ -107,9 +107,9 @@ def mutate(
             last = time.monotonic()
             click.echo(f"{done}/{total} mutants, {survived} survived", err=True)
 
-    fates = run.run(kernel, read_sources(sources), own, jobs or os.cpu_count() or 1, operators, progress)
-    click.echo(command.as_json(fates) if as_json else "\n".join(command.text_lines(fates)))
-    sys.exit(0 if command.good_enough(fates) else 1)
+    outcome = run.run(kernel, read_sources(sources), own, jobs or os.cpu_count() or 1, operators, progress)
+    click.echo(command.as_json(kernel, outcome) if as_json else "\n".join(command.text_lines(outcome)))
+    sys.exit(0 if command.good_enough(outcome) else 1)
 
 
 # --- check ------------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Covered:
         return not self.missing and not self.stale
 
 
-class _Recorder:
+class ExecutedAddresses:
     """Observer, and what a run asks for it as its trace: notes the addresses of kernel instructions that retire."""
 
     boot = True
@@ -87,7 +87,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.addresses: set[int] = set()
 
-    def begin(self, _view: View) -> _Recorder:
+    def begin(self, _view: View) -> ExecutedAddresses:
         """The observer."""
         return self
 
@@ -139,7 +139,7 @@ def cover(files: Iterable[ScenarioFile], kernels: Sequence[str], sources: Overri
             if site not in known[kernel]:
                 instruction = image.instruction_at(address)
                 known[kernel][site] = (address, image.symbolize(address), str(instruction))
-        recorder = _Recorder()
+        recorder = ExecutedAddresses()
         for _ in run_prepared(prepared, file.name, lambda _case, recorder=recorder: (recorder,)):  # type: ignore[misc]
             pass
         for address in recorder.addresses & places.keys():
@@ -174,6 +174,15 @@ def _matches(row: dict[str, Any], site: Site, where: str, text: str) -> bool:  #
         and row.get("file", site.position.file) in files
         and text.startswith(row.get("instruction", ""))
     )
+
+
+def reason_unexecuted(kernel: str, image: Image, address: int) -> str:
+    """Why nothing executes the instruction at an address, by the image's list; empty if it does not say."""
+    site = sites(image).get(address)
+    if site is None:
+        return ""
+    where, text = image.symbolize(address), str(image.instruction_at(address))
+    return next((row["reason"] for row in listed(kernel) if _matches(row, site, where, text)), "")
 
 
 def listed(kernel: str) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """C interface: what the first C function of an entry gets in its registers, its arguments and regs->orig_ax; and what a
 C function that has called assembly gets back.
 
-The former is not judged in linux-2.6: older kernels clear no registers, pass partial frames, and choose the stack of an
-interrupt by other rules.
+Of linux-2.6 less is judged: older kernels clear no registers, and assembly calls C with what system calls need.
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ _ON_ANY_STACK = frozenset({"sysvec_reschedule_ipi"})
 _GPRS = struct.Struct("<16Q")
 _ORIG_AX = PtRegs.offset("orig_ax")
 _EAX = 0xFFFF_FFFF
+_LONG = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class CInterface(Invariant):
@@ -59,26 +59,50 @@ class CInterface(Invariant):
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
-        self.handlers = {NotPreserved: self._not_preserved}
-        if not view.classic:
-            self.handlers |= {CCalled: self._c_called}
+        called = self._classic_called if view.classic else self._c_called
+        self.handlers = {NotPreserved: self._not_preserved, CCalled: called}
 
     def _not_preserved(self, event: NotPreserved) -> None:
         lost = ", ".join(f"{REGISTER_NAMES[n].upper()} is {value:#x}, was {was:#x}" for n, value, was in event.lost)
         message = f"{event.called} returns to C function {event.name} without what a callee must keep: {lost}"
         self.violated(event, message, ip=self.view.image.symbols.get(event.called))
 
-    def _c_called(self, event: CCalled) -> None:
+    def _first_call(self, event: CCalled) -> Entry | None:
+        """The entry whose first C function this is; None if there was one before, or it gets no pt_regs."""
         entry = self.chain.top(event.cpu)
         if entry is None or not event.args or not self.view.takes_pt_regs(event.name):
-            return
+            return None
         judged = self._judged.get(event.cpu, {})
         if entry.serial in judged:
-            return
+            return None
         # A task that stops for its tracer in the middle of an entry comes back to it.
         under_way = self.chain.parked().union(one.serial for one in self.chain.stack(event.cpu))
         self._judged[event.cpu] = {serial: True for serial in judged if serial in under_way} | {entry.serial: True}
-        if event.name == "fixup_bad_iret":
+        return entry
+
+    def _classic_called(self, event: CCalled) -> None:
+        """linux-2.6: exceptions get an error code, 0 if the CPU pushed none; interrupts come on the IRQ stack, with the
+        complement of their vector in orig_ax; a tracer sees the number of the system call there."""
+        entry = self._first_call(event)
+        if entry is None:
+            return
+        delivered = entry.event
+        if not isinstance(delivered, Delivered) or delivered.vector == INT80_VECTOR:
+            if event.name == "syscall_trace_enter":
+                self._check_orig_ax(event, entry)
+        elif delivered.type is EventType.EXTINT:
+            self._check_vector(event, ~(self._orig_ax(event) or 0) & _LONG, delivered.vector)
+            stack = self.view.stack_at(event.cpu, event.sp + 8)
+            if stack is None or stack.name != "irq":
+                name = stack.name if stack is not None else "no"
+                self.violated_by_call(event, f"C function {event.name} handles an interrupt on the {name} stack")
+        else:
+            self._check_orig_ax(event, entry)
+            self._check_error_code(event, entry)
+
+    def _c_called(self, event: CCalled) -> None:
+        entry = self._first_call(event)
+        if entry is None or event.name == "fixup_bad_iret":
             return
         self._check_registers(event, entry)
         self._check_irq_stack(event, entry)
@@ -117,11 +141,19 @@ class CInterface(Invariant):
             text = f"C function {event.name} handles an interrupt of {mode} mode on the {name} stack{used}"
             self.violated_by_call(event, text)
 
-    def _check_orig_ax(self, event: CCalled, entry: Entry) -> None:
+    def _orig_ax(self, event: CCalled) -> int | None:
         raw = self.view.pt_regs(event.args[0])
-        if raw is None:
+        return None if raw is None else int.from_bytes(raw[_ORIG_AX : _ORIG_AX + 8], "little")
+
+    def _check_vector(self, event: CCalled, found: int, vector: int) -> None:
+        if found != vector:
+            message = f"C function {event.name} gets vector {found:#x} for interrupt {vector:#x}"
+            self.violated_by_call(event, message)
+
+    def _check_orig_ax(self, event: CCalled, entry: Entry) -> None:
+        found = self._orig_ax(event)
+        if found is None:
             return
-        found = int.from_bytes(raw[_ORIG_AX : _ORIG_AX + 8], "little")
         number = _GPRS.unpack(entry.registers)[RAX]
         if _is_int80(entry):
             wanted, right = f"EAX, {number & _EAX:#x}", found == number & _EAX
@@ -142,18 +174,15 @@ class CInterface(Invariant):
         if function is None:
             return
         if delivered.type is EventType.EXTINT and function.parameters[:2] == (PtRegs, int):
-            if event.args[1] & 0xFF != delivered.vector:
-                message = f"C function {event.name} gets vector {event.args[1]:#x} for interrupt {delivered.vector:#x}"
-                self.violated_by_call(event, message)
+            self._check_vector(event, event.args[1] & 0xFF, delivered.vector)
             return
-        if delivered.error_code is None:
-            return
-        if function.parameters[:2] == (PtRegs, int) and event.args[1] != delivered.error_code:
-            self.violated_by_call(
-                event,
-                f"C function {event.name} gets the error code {event.args[1]:#x}; "
-                f"the CPU pushed {delivered.error_code:#x}",
-            )
+        wanted = delivered.error_code
+        if wanted is None and self.view.classic:
+            wanted = 0
+        if wanted is not None and function.parameters[:2] == (PtRegs, int) and event.args[1] != wanted:
+            pushed = "none" if delivered.error_code is None else f"{wanted:#x}"
+            message = f"C function {event.name} gets the error code {event.args[1]:#x}; the CPU pushed {pushed}"
+            self.violated_by_call(event, message)
 
 
 def _is_int80(entry: Entry) -> bool:

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import fnmatch
 import multiprocessing
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
-from typing import Any, cast
 
+from asm import Image
 from emu.errors import ImageError
-from emu.events import Event
 from emu.lab.mutate import suite
-from emu.lab.mutate.operators import NOP, SECTION, Mutant, by_instruction, by_source, idempotent, instructions
-from emu.lab.mutate.suite import Check, Killed, Outcome
-from emu.lab.rig import Trace
+from emu.lab.mutate.check import Check
+from emu.lab.mutate.instructions import by_instruction
+from emu.lab.mutate.learn import Known, learn
+from emu.lab.mutate.listed import Equivalent, equivalents, reason_unreached
+from emu.lab.mutate.mutant import Mutant, build_name, builds
+from emu.lab.mutate.sources import by_source
+from emu.lab.mutate.suite import Killed
 from emu.lab.scenario import ScenarioFile
-from emu.lab.sweep.scene import Options, Scene
 from emu.machine.profile import Profile
 from kernel_stubs.kernel_image import Overrides, build_image, source_files
-
-EQUIVALENT_FILE = Path(__file__).parent / "equivalent.toml"
 
 
 class Status(Enum):
     """What became of a mutant."""
 
     KILLED = "killed"
+    EQUIVALENT = "equivalent"  # it ran, and by rule or list changes nothing that anybody could see
+    UNEXECUTED = "unexecuted"  # no check executes it, and the list of what nothing executes says why
     SURVIVED = "survived"
-    EQUIVALENT = "equivalent"  # listed: it changes nothing that anybody could see
-    UNREACHED = "unreached"  # no check executes what it changes
+    UNREACHED = "unreached"  # no check executes what it changes, and nobody says why
     LOST = "lost"  # the process that ran it died
 
 
@@ -48,16 +47,7 @@ class Fate:
     status: Status
     killed: Killed | None = None
     reason: str = ""
-    """Of an equivalent one."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a check does on the unbroken image."""
-
-    check: Check
-    outcome: Outcome
-    executed: frozenset[int]
+    """Of one that need not be killed."""
 
 
 @dataclass(frozen=True)
@@ -66,95 +56,77 @@ class Work:
 
     kernel: str
     sources: Overrides | None
-    known: dict[bool, tuple[Known, ...]]
-    """By build: with FSGSBASE or without."""
+    known: dict[Profile, tuple[Known, ...]]
+    """By build."""
+    listed: tuple[Equivalent, ...] = ()
 
 
-# --- the unbroken image -----------------------------------------------------------------------------------------------
-class _Coverage(Trace):
-    """A trace that keeps addresses only."""
+@dataclass(frozen=True)
+class Outcome:
+    """All fates, and the rows of the list that none of them needed."""
 
-    seen: set[int]
-
-    def begin(self, view: object) -> Any:
-        """What Rig asks of a trace."""
-        return self
-
-    def attach(self, machine: Any) -> None:
-        """Begin."""
-        for core in machine.cores:
-            core.cpu.trace(self.seen.add)
-        machine.observers.append(self)
-
-    def finish(self) -> None:
-        """The run is over."""
-
-    def __call__(self, event: Event) -> None:
-        """IRETQ and others never reach the tracer: they are executed at rest, and tell."""
-        self.seen.add(event.ip)
-
-
-def learn(check: Check, kernel: str, profile: Profile, sources: Overrides | None) -> Known:
-    """Run a check on the unbroken image."""
-    image = build_image(kernel, profile, (), sources)
-    seen: set[int] = set()
-    if check.events:
-        scene = Scene(check.name, check.text, Options(check.events, check.depth, check.window, image=image))
-        units = scene.units(0)
-        scene.walker.bench.core.cpu.trace(seen.add)
-        scene.walker.bench.machine.observers.append(lambda event: seen.add(event.ip))
-        for unit in units:
-            for case in scene.cases(unit):
-                if case.violation is not None:
-                    raise ImageError(
-                        f"the regression fails on the unbroken image: {check.name}: {case.violation.message}"
-                    )
-        return Known(check, (), frozenset(seen))
-    coverage = _Coverage(write=lambda text: None, boot=True)
-    object.__setattr__(coverage, "seen", seen)
-    facts = suite.rig_of(check, image)(cast(Trace, coverage))
-    if facts.violations:
-        raise ImageError(f"the regression fails on the unbroken image: {check.name}: {facts.violations[0].message}")
-    return Known(check, suite.outcome(facts), frozenset(seen))
+    fates: tuple[Fate, ...]
+    stale: tuple[Equivalent, ...] = ()
 
 
 # --- one mutant -------------------------------------------------------------------------------------------------------
-def judge(mutant: Mutant, work: Work) -> Fate:
-    """Run the checks that execute what a mutant changes, until one notices."""
-    build = "fsgsbase" if mutant.profile.fsgsbase else "no-fsgsbase"
-    fate = Fate(mutant.operator, mutant.place, build, Status.UNREACHED)
-    image = mutant.image(work.kernel, work.sources)
-    for known in work.known[mutant.profile.fsgsbase]:
-        if mutant.touched and known.executed.isdisjoint(mutant.touched):
+def judge(mutant: Mutant, work: Work) -> Fate | None:
+    """Run the checks that execute what a mutant changes, until one notices; None if it changes nothing at all."""
+    for profile in (mutant.profile, *(p for p in builds(work.kernel) if p != mutant.profile and not mutant.patch)):
+        base = build_image(work.kernel, profile, (), work.sources)
+        try:
+            image = mutant.image(work.kernel, profile, work.sources)
+        except ImageError:
+            return None
+        if any(one.data != other.data for one, other in zip(image.segments, base.segments, strict=True)):
+            return _judge(mutant, work, profile, base, image)
+    return None
+
+
+def _judge(mutant: Mutant, work: Work, profile: Profile, base: Image, image: Image) -> Fate:
+    touched = mutant.touched(base)
+    fate = Fate(mutant.operator, mutant.place, build_name(profile), Status.UNREACHED)
+    for known in work.known[profile]:
+        if touched and known.executed.isdisjoint(touched):
             continue
-        killed = suite.judge(known.check, image, known.outcome)
+        killed = suite.judge(known.check, image, known.outcomes, longer=mutant.longer)
         if killed is not None:
-            return Fate(mutant.operator, mutant.place, build, Status.KILLED, killed)
-        fate = Fate(mutant.operator, mutant.place, build, Status.SURVIVED)
+            return replace(fate, status=Status.KILLED, killed=killed)
+        fate = replace(fate, status=Status.SURVIVED)
+        if mutant.same:  # the manual says that no other can notice either
+            return replace(fate, status=Status.EQUIVALENT, reason=mutant.same)
+    if fate.status is Status.UNREACHED:
+        reason = reason_unreached(work.kernel, base, touched)
+        return replace(fate, status=Status.UNEXECUTED, reason=reason) if reason else fate
+    for row in work.listed:
+        if row.matches(fate.operator, fate.place):
+            return replace(fate, status=Status.EQUIVALENT, reason=row.reason)
     return fate
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-def mutants(kernel: str, sources: Overrides | None, operators: Sequence[str]) -> list[Mutant]:
-    """All mutants of an image: of the build without FSGSBASE only what the other one does not have."""
+def mutants(kernel: str, sources: Overrides | None, operators: Sequence[str] = ()) -> list[Mutant]:
+    """All mutants of an image: of its second build only what the first one does not have. ImageError if none."""
     found: list[Mutant] = []
-    with_it, without = Profile(), Profile(fsgsbase=False)
-    own = {(s.position, s.macro_sites) for s in build_image(kernel, with_it, (), sources).statements}
-    for profile in (with_it, without):
+    first, *_ = builds(kernel)
+    own = {(s.position, s.macro_sites) for s in build_image(kernel, first, (), sources).statements}
+    for profile in builds(kernel):
         image = build_image(kernel, profile, (), sources)
-        if not instructions(image):
-            raise ImageError(f"{kernel}: the image has no section {SECTION}; mutants are made of linux-6 only")
         for mutant in by_instruction(image, profile):
             statement = image.line_at(mutant.patch[0][0])
             known = statement is not None and (statement.position, statement.macro_sites) in own
             # What is said of a register there depends on what follows.
             depends = mutant.place.startswith("paranoid")
-            if profile is with_it or not known or depends:
+            if profile == first or not known or depends:
                 found.append(mutant)
-    usual = {mutant.name: mutant for mutant in by_source(kernel, with_it, sources)}
-    others = [mutant for mutant in by_source(kernel, without, sources) if mutant.name not in usual]
-    found += [*usual.values(), *others]
-    return [mutant for mutant in found if _chosen(mutant.operator, operators)]
+    found += by_source(kernel, source_files(kernel) if sources is None else dict(sources), first)
+    chosen = [mutant for mutant in found if _chosen(mutant.operator, operators)]
+    if not found:
+        raise ImageError(f"{kernel}: the image has no entry code")
+    if not chosen:
+        names = ", ".join(sorted({mutant.operator for mutant in found}))
+        raise ImageError(f"{kernel}: no operator is called {' or '.join(operators)}; there are {names}")
+    return chosen
 
 
 def _chosen(operator: str, operators: Sequence[str]) -> bool:
@@ -164,31 +136,26 @@ def _chosen(operator: str, operators: Sequence[str]) -> bool:
 def run(
     kernel: str, sources: Overrides | None, own: tuple[ScenarioFile, ...], jobs: int, operators: Sequence[str] = (),
     progress: Callable[[int, int, int], None] = lambda done, total, survived: None,
-) -> list[Fate]:  # fmt: skip
+) -> Outcome:  # fmt: skip
     """The fate of every mutant, in the order of `mutants`."""
     todo = mutants(kernel, sources, operators)
-    known = {}
-    for fsgsbase in sorted({mutant.profile.fsgsbase for mutant in todo}, reverse=True):
-        checks = suite.checks(fsgsbase=fsgsbase, own=own if fsgsbase else ())
-        learnt = [learn(check, kernel, Profile(fsgsbase=fsgsbase), sources) for check in checks]
-        known[fsgsbase] = tuple(sorted(learnt, key=lambda one: len(one.check.events) * one.check.depth))
-    work = Work(kernel, sources, known)
-    listed = read_equivalent()
-    fates: dict[int, Fate] = {}
+    work = Work(kernel, sources, {}, equivalents(kernel))
+    with _executor(work, jobs) as executor:
+        for profile in builds(kernel):
+            checks = suite.checks(kernel, profile, own)
+            learnt = list(executor.map(_learn_one, checks, [profile] * len(checks)))
+            work.known[profile] = tuple(sorted(learnt, key=lambda one: (bool(one.check.events), one.cost)))
+    fates: dict[int, Fate | None] = {}
     survived = 0
-    for number, raw in _parallel(todo, work, jobs):
-        reason = _reason(raw, listed) if raw.status in (Status.SURVIVED, Status.UNREACHED) else ""
-        fate = Fate(raw.operator, raw.place, raw.build, Status.EQUIVALENT, None, reason) if reason else raw
+    for number, fate in _parallel(todo, work, jobs):
         fates[number] = fate
-        survived += fate.status is Status.SURVIVED
+        survived += fate is not None and fate.status is Status.SURVIVED
         progress(len(fates), len(todo), survived)
-    table = [fates[number] for number in range(len(todo))]
-    texts = source_files(kernel) if sources is None else dict(sources)
-    for name, reason in idempotent(texts):
-        operator, _, place = name.partition(" ")
-        if _chosen(operator, operators):
-            table.append(Fate(operator, place, "fsgsbase", Status.EQUIVALENT, None, reason))
-    return table
+    table = tuple(fate for number in range(len(todo)) if (fate := fates[number]) is not None)
+    used = [(fate.operator, fate.place) for fate in table if fate.status is Status.EQUIVALENT]
+    whole = not operators and sources is None
+    stale = tuple(row for row in work.listed if whole and not any(row.matches(*one) for one in used))
+    return Outcome(table, stale)
 
 
 _work: Work | None = None
@@ -199,17 +166,22 @@ def _prepare(work: Work) -> None:
     _work = work
 
 
-def _judge(mutant: Mutant) -> Fate:
+def _learn_one(check: Check, profile: Profile) -> Known:
+    assert _work is not None
+    return learn(check, build_image(_work.kernel, profile, (), _work.sources))
+
+
+def _judge_one(mutant: Mutant) -> Fate | None:
     assert _work is not None
     return judge(mutant, _work)
 
 
-def _parallel(todo: list[Mutant], work: Work, jobs: int) -> Iterator[tuple[int, Fate]]:
+def _parallel(todo: list[Mutant], work: Work, jobs: int) -> Iterator[tuple[int, Fate | None]]:
     """(number, fate), as they come. After a worker has died, those that are left run one at a time."""
     left = set(range(len(todo)))
     try:
         with _executor(work, jobs) as executor:
-            futures: dict[Future[Fate], int] = {executor.submit(_judge, todo[n]): n for n in sorted(left)}
+            futures: dict[Future[Fate | None], int] = {executor.submit(_judge_one, todo[n]): n for n in sorted(left)}
             waiting = set(futures)
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -227,26 +199,9 @@ def _executor(work: Work, jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, context, initializer=_prepare, initargs=(work,))
 
 
-def _alone(mutant: Mutant, work: Work) -> Fate:
+def _alone(mutant: Mutant, work: Work) -> Fate | None:
     try:
         with _executor(work, 1) as executor:
-            return executor.submit(_judge, mutant).result()
+            return executor.submit(_judge_one, mutant).result()
     except BrokenProcessPool:
-        return Fate(mutant.operator, mutant.place, "", Status.LOST)
-
-
-# --- equivalents ------------------------------------------------------------------------------------------------------
-def read_equivalent() -> list[tuple[str, str, str]]:
-    """(operator, place, reason) patterns of the checked-in list."""
-    data = tomllib.loads(EQUIVALENT_FILE.read_text())
-    return [(one["operator"], place, one["reason"]) for one in data.get("equivalent", []) for place in one["places"]]
-
-
-def _reason(fate: Fate, listed: list[tuple[str, str, str]]) -> str:
-    for operator, place, reason in listed:
-        if fnmatch.fnmatchcase(fate.operator, operator) and fnmatch.fnmatchcase(fate.place, place):
-            return reason
-    return ""
-
-
-__all__ = ["NOP", "Fate", "Status", "judge", "learn", "mutants", "run"]
+        return Fate(mutant.operator, mutant.place, build_name(mutant.profile), Status.LOST)
