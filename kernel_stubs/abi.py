@@ -640,6 +640,8 @@ class TaskState(IntEnum):
     RUNNING = 0
     INTERRUPTIBLE = 1
     UNINTERRUPTIBLE = 2
+    KILLABLE = 0x102
+    """Uninterruptible, but not for what ends the task (TASK_WAKEKILL)."""
     STOPPED = 4
     TRACED = 8
     DEAD = 0x80

@@ -11,10 +11,11 @@ from kernel_stubs.context import Kernel
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.elf import TASK_SIZE32, UserProgram, load_elf, program_from_image
 from kernel_stubs.errno import OutOfMemoryError
+from kernel_stubs.rlimit import STACK_LIMIT
 from kernel_stubs.syscalls.system import random_bytes
 from kernel_stubs.uaccess import write_user
 from kernel_stubs.vdso32 import VSYSCALL, map_vdso32
-from kernel_stubs.vma import STACK_LIMIT, Area
+from kernel_stubs.vma import Area
 
 STACK_TOP = TASK_SIZE_MAX
 MMAP_BASE = STACK_TOP - (128 << 20)

@@ -7,6 +7,7 @@ from kernel_stubs import mm, ramfs
 from kernel_stubs.abi import NR_OPEN, File, FilesStruct, FsStruct, Inode, InodeKind
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.rlimit import Rlimit, rlimit
 from kernel_stubs.slab import alloc_object, free_object
 
 CLOEXEC = 1
@@ -106,9 +107,14 @@ def get_file(cpu: Cpu, fd: int) -> File:
     return cpu.view(File, entry & ~CLOEXEC)
 
 
+def file_limit(cpu: Cpu) -> int:
+    """RLIMIT_NOFILE: descriptors from this number on cannot be had."""
+    return min(NR_OPEN, rlimit(cpu.kernel, cpu.current, Rlimit.NOFILE))
+
+
 def lowest_free(cpu: Cpu, first: int = 0) -> int:
     """The first free descriptor from `first`; EMFILE if there is none."""
-    for number in range(first, NR_OPEN):
+    for number in range(first, file_limit(cpu)):
         if not files_of(cpu).fd[number]:
             return number
     raise SyscallError(Errno.EMFILE)

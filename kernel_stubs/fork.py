@@ -22,6 +22,8 @@ from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import copy_files, copy_fs, put_files, put_fs
 from kernel_stubs.ldt import copy_ldt, free_ldt
+from kernel_stubs.rlimit import Rlimit, max_tasks, rlimit
+from kernel_stubs.sched import all_tasks
 from kernel_stubs.segments import NewTls, child_tls, copy_segments, give_tls
 from kernel_stubs.signal_state import copy_signals, release_signals
 from kernel_stubs.uaccess import put_user
@@ -48,11 +50,6 @@ class Clone(IntFlag):
 
 UNSUPPORTED = 0x7E02_2000 | 0x0002_0000
 """PTRACE is the tracer's business; namespaces and NEWTIME need rights that we do not have."""
-
-
-def max_tasks(kernel: Kernel) -> int:
-    """RLIMIT_NPROC: half of what would fill memory with stacks and page tables, as Linux chooses threads-max."""
-    return max(16, min(1024, kernel.memory.size // (16 * THREAD_SIZE)))
 
 
 def alloc_pid(kernel: Kernel) -> int:
@@ -196,7 +193,7 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     compat = parent.thread_info.status & TS_COMPAT
     new_tls = child_tls(cpu, tls) if compat and flags & Clone.SETTLS else None
     data = mm.kernel_data(kernel.memory)
-    if data.nr_tasks >= max_tasks(kernel):
+    if data.nr_tasks >= max_tasks(kernel) or _user_tasks(kernel) >= rlimit(kernel, parent, Rlimit.NPROC):
         raise SyscallError(Errno.EAGAIN)
     data.next_cpu += 1
     address = new_task(kernel, data.next_cpu % len(kernel.machine.cores))
@@ -216,6 +213,11 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     if flags & Clone.VFORK:
         child.vfork_parent = cpu.percpu.current_task
     return address
+
+
+def _user_tasks(kernel: Kernel) -> int:
+    """Tasks of the user, whose all processes are: all but the kernel's threads."""
+    return sum(not task.kthread for _, task in all_tasks(kernel))
 
 
 def _copy_parts(cpu: Cpu, parent: TaskStruct, child: TaskStruct, flags: int) -> None:
@@ -284,6 +286,13 @@ def make_inactive(kernel: Kernel, task: TaskStruct, sp: int, entry: int, functio
     frame = kernel.view(InactiveTaskFrame, task.sp)
     frame.r15 = frame.r14 = frame.r13 = frame.bp = 0
     frame.bx, frame.r12, frame.ret_addr = function, argument, entry
+
+
+def forget_vfork_parent(kernel: Kernel, parent: int) -> None:
+    """A task that lent its address space does not wait any more: it was killed."""
+    for _, task in all_tasks(kernel):
+        if task.vfork_parent == parent:
+            task.vfork_parent = 0
 
 
 def put_parent_tid(cpu: Cpu, address: int, pid: int) -> None:

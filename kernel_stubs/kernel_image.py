@@ -22,7 +22,8 @@ SOURCES = Path(asm.__file__).parent
 IMAGE_SOURCE = "image.S"
 C_FUNCTION_MODULES = (
     "debug", "entry_common", "init", "irq", "mce", "nmi", "page_fault", "time", "traps",
-    "ia32", "sysvec", "syscalls.compat_files", "syscalls.compat_signals", "syscalls.compat_waits", "syscalls.ldt",
+    "ia32", "sysvec", "syscalls.compat_files", "syscalls.compat_limits", "syscalls.compat_signals",
+    "syscalls.compat_waits", "syscalls.ldt", "syscalls.limits",
     "idle", "switch", "process", "smp", "softirq", "tasklet", "netdev",
     "syscalls.processes", "syscalls.identity", "syscalls.futex", "syscalls.descriptors", "syscalls.directories",
     "syscalls.attributes",

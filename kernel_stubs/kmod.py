@@ -12,8 +12,8 @@ from kernel_stubs.abi import TaskState
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, OutOfMemoryError
-from kernel_stubs.fork import max_tasks
 from kernel_stubs.layout import S64, U64, Struct, layout
+from kernel_stubs.rlimit import max_tasks
 from kernel_stubs.sched import sleep_on, wake_up
 
 MODPROBE_PATH = b"/sbin/modprobe"

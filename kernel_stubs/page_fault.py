@@ -14,6 +14,7 @@ from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.entry_common import irqentry_exit
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.extable import fixup_exception, has_fixup
+from kernel_stubs.oom_kill import out_of_memory
 from kernel_stubs.oops import die
 from kernel_stubs.signal import SEGV_ACCERR, SEGV_MAPERR, Sig, force_sig
 
@@ -124,8 +125,7 @@ def _do_user_addr_fault(cpu: Cpu, error_code: int, address: int) -> None:
     try:
         result = handle_mm_fault(cpu.kernel, cpu.mm, address, write=write, protection=bool(error_code & PageFault.P))
     except OutOfMemoryError:
-        cpu.note(f"Out of memory: killed process {cpu.current.pid}")
-        force_sig(cpu, Sig.SIGKILL, 0, 0)
+        out_of_memory(cpu)
         return
     if result is FaultResult.DONE:
         cpu.note(f"page {address & -PAGE_SIZE:#x} brought in for {'write' if write else 'read'}")

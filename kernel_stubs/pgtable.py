@@ -64,6 +64,16 @@ def _free_tables(memory: Memory, table: int, level: int) -> None:
     mm.release_frame(memory, table)
 
 
+def count_tables(memory: Memory, pgd: int) -> int:
+    """Frames of an address space's tables, its two PGDs among them (mm_pgtables_bytes)."""
+
+    def below(table: int, level: int, entries: int) -> int:
+        found = (e & ADDRESS_MASK for e in _TABLE.unpack(memory.read(table, PAGE_SIZE))[:entries] if e & Pte.P)
+        return 1 + sum(below(entry, level - 1, 512) if level > 1 else 1 for entry in found)
+
+    return 1 + below(pgd, 3, mm.KERNEL_HALF)
+
+
 def pte_flags(flags: int) -> int:
     """Leaf bits of a user page with these VmFlags."""
     if not flags & (VmFlags.READ | VmFlags.WRITE | VmFlags.EXEC):

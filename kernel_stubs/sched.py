@@ -17,11 +17,14 @@ from kernel_stubs.context import Cpu, Kernel, percpu_address
 from kernel_stubs.fpu import restore_fpu, save_fpu
 from kernel_stubs.hw_breakpoint import restore_debugregs
 from kernel_stubs.ipi import send_ipi
+from kernel_stubs.layout import Struct
 from kernel_stubs.segments import load_segments
+from kernel_stubs.siginfo import Sig
+from kernel_stubs.signal_state import bit, pending_signals
 from kernel_stubs.tick import TIMESLICE, arm_timer
 from kernel_stubs.trace import trace_sched_switch, trace_sched_wakeup
 
-_SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.UNINTERRUPTIBLE)
+_SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.UNINTERRUPTIBLE, TaskState.KILLABLE)
 
 
 def set_need_resched(cpu: Cpu) -> None:
@@ -74,6 +77,18 @@ def signal_pending(task: TaskStruct) -> bool:
     return bool(task.thread_info.flags & (Tif.SIGPENDING | Tif.NOTIFY_SIGNAL)) or bool(task.exit_state)
 
 
+def killed(kernel: Kernel, task: TaskStruct) -> bool:
+    """fatal_signal_pending(): whether a task is to end and nothing else."""
+    return bool(task.exit_state) or bool(pending_signals(kernel, task) & bit(Sig.SIGKILL))
+
+
+def _interrupted(kernel: Kernel, task: TaskStruct) -> bool:
+    """Whether a sleep is to end without what it waits for."""
+    if task.state == TaskState.KILLABLE:
+        return killed(kernel, task)
+    return bool(task.state == TaskState.INTERRUPTIBLE) and signal_pending(task)
+
+
 def wake_up_process(cpu: Cpu, address: int, result: WaitResult = WaitResult.WOKEN) -> bool:
     """Make a sleeping task runnable; False if it does not sleep."""
     kernel = cpu.kernel
@@ -121,9 +136,9 @@ def send_reschedule(cpu: Cpu, number: int) -> None:
     send_ipi(cpu, number, SystemVector.RESCHEDULE)
 
 
-def address_of(kernel: Kernel, task: TaskStruct) -> int:
-    """Where a task_struct lies that is seen through this view."""
-    return mm.direct_map(ctypes.addressof(task) - kernel.memory.host_address)
+def address_of(kernel: Kernel, view: Struct) -> int:
+    """Where a structure lies that is seen through this view: its address in the direct map."""
+    return mm.direct_map(ctypes.addressof(view) - kernel.memory.host_address)
 
 
 def process_threads(kernel: Kernel, task: TaskStruct) -> Iterator[TaskStruct]:
@@ -134,7 +149,7 @@ def process_threads(kernel: Kernel, task: TaskStruct) -> Iterator[TaskStruct]:
 def wake_signalled(cpu: Cpu, task: TaskStruct) -> None:
     """A task has got a signal, or is to end: it shall look soon, wherever it is."""
     address = address_of(cpu.kernel, task)
-    if task.state == TaskState.INTERRUPTIBLE and signal_pending(task):
+    if _interrupted(cpu.kernel, task):
         wake_up_process(cpu, address, WaitResult.SIGNAL)
     elif task.exit_state and task.state in (TaskState.STOPPED, TaskState.TRACED):
         wake_up_state(cpu, address)
@@ -145,7 +160,7 @@ def wake_signalled(cpu: Cpu, task: TaskStruct) -> None:
 def wake_interrupted(cpu: Cpu) -> None:
     """Make those tasks of this CPU runnable whose sleep a signal has interrupted, or that are to end."""
     for address, task in all_tasks(cpu.kernel):
-        if task.state == TaskState.INTERRUPTIBLE and task.thread_info.cpu == cpu.number and signal_pending(task):
+        if task.thread_info.cpu == cpu.number and _interrupted(cpu.kernel, task):
             wake_up_process(cpu, address, WaitResult.SIGNAL)
 
 
@@ -157,6 +172,8 @@ def sleep_on(cpu: Cpu, channel: int, deadline: int = 0, state: TaskState = TaskS
     """
     task = cpu.current
     if state == TaskState.INTERRUPTIBLE and signal_pending(task):
+        return WaitResult.SIGNAL
+    if state == TaskState.KILLABLE and killed(cpu.kernel, task):
         return WaitResult.SIGNAL
     if deadline and deadline <= cpu.core.clock:
         return WaitResult.TIMEOUT

@@ -65,6 +65,7 @@ class KernelSiginfo(Struct):
 
 
 MAX_QUEUED = 24
+RLIM_INFINITY = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @layout()
@@ -89,12 +90,15 @@ class SighandStruct(Struct):
 
 @layout()
 class SignalStruct(Struct):
-    """`struct signal_struct`, as far as signals go: what is sent to a process, for any of its threads to take."""
+    """`struct signal_struct`: what is sent to a process, for any of its threads to take; its limits."""
 
     count: U32
-    pad0: U32
+    has_rlim: U32
+    """Whether `rlim` counts: nobody in the family has set a limit as long as it does not."""
     pending: U64
     queue: SigQueue
+    rlim: Annotated[ctypes.Array[ctypes.c_uint64], ctypes.c_uint64 * 32]
+    """Soft and hard limit of each resource (kernel_stubs.rlimit)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from emu.arch import Rflags
 from kernel_stubs.abi import TS_COMPAT, PtRegs, TaskStruct, Tif
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
-from kernel_stubs.errno import Errno, Restart, SyscallError
+from kernel_stubs.errno import Errno, OutOfMemoryError, Restart, SyscallError
 from kernel_stubs.fpu import clear_user_fpu, save_user_fpu
 from kernel_stubs.jobctl import start_group_stop, stop_here, tell_of_continuing
+from kernel_stubs.oom_kill import out_of_memory
 from kernel_stubs.process import do_group_exit
 from kernel_stubs.ptrace_stop import ptrace_notify, ptrace_signal
 from kernel_stubs.siginfo import Sig, Siginfo, signal_name
@@ -124,7 +125,9 @@ def handle_signal(cpu: Cpu, regs: PtRegs, info: Siginfo, action: Action) -> Step
             yield from setup_frame32(cpu, regs, info, action)
         else:
             setup_rt_frame(cpu, regs, info, action)
-    except SyscallError:
+    except SyscallError as error:
+        if isinstance(error, OutOfMemoryError):
+            out_of_memory(cpu)
         cpu.note(f"the frame for {signal_name(signal)} cannot be written")
         force_sigsegv(cpu, signal)
         return None

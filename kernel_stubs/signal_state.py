@@ -80,7 +80,9 @@ def copy_signals(kernel: Kernel, parent: TaskStruct, child: TaskStruct, flags: i
         process.count += 1
         child.signals.signal = parent.signals.signal
     else:
-        signal_of(kernel, child)
+        own = signal_of(kernel, child)
+        own.has_rlim = process.has_rlim
+        ctypes.memmove(own.rlim, process.rlim, ctypes.sizeof(process.rlim))
     if flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM:
         child.signals.sas_ss_flags = Ss.DISABLE  # the parent may be on that stack in the same memory
     else:

@@ -29,6 +29,7 @@ _STATES: dict[int, str] = {
     TaskState.RUNNING: "R",
     TaskState.INTERRUPTIBLE: "S",
     TaskState.UNINTERRUPTIBLE: "D",
+    TaskState.KILLABLE: "D",
     TaskState.STOPPED: "T",
     TaskState.TRACED: "t",
     TaskState.DEAD: "Z",

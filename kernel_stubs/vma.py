@@ -15,9 +15,8 @@ from kernel_stubs import pgtable
 from kernel_stubs.abi import MAX_AREAS, MMAP_MIN_ADDR, TASK_SIZE_MAX, MmStruct, VmArea, VmFlags
 from kernel_stubs.context import Kernel, KernelOops
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
+from kernel_stubs.rlimit import Rlimit, limit_of_mm
 
-STACK_LIMIT = 8 << 20
-"""RLIMIT_STACK."""
 STACK_GUARD_GAP = 256 * PAGE_SIZE
 """A stack does not grow nearer than this to what lies below it."""
 
@@ -85,6 +84,21 @@ def find_vma(kernel: Kernel, mm: MmStruct, address: int) -> Area | None:
 def overlaps(kernel: Kernel, mm: MmStruct, start: int, end: int) -> bool:
     """Whether anything is mapped between `start` and `end`."""
     return any(area.start < end and start < area.end for area in areas(kernel, mm))
+
+
+def mapped_bytes(kernel: Kernel, mm: MmStruct, start: int = 0, end: int = TASK_SIZE_MAX) -> int:
+    """mm->total_vm: how much is mapped, in all or between two addresses."""
+    return sum(max(0, min(area.end, end) - max(area.start, start)) for area in areas(kernel, mm))
+
+
+def data_bytes(kernel: Kernel, mm: MmStruct) -> int:
+    """mm->data_vm: what the process alone can write, without its stacks."""
+    return sum(area.end - area.start for area in areas(kernel, mm) if is_data(area.flags))
+
+
+def is_data(flags: int) -> bool:
+    """Whether an area with these flags counts for RLIMIT_DATA."""
+    return flags & (VmFlags.WRITE | VmFlags.SHARED | VmFlags.GROWSDOWN) == VmFlags.WRITE
 
 
 def _cut(old: list[Area], start: int, end: int) -> tuple[list[Area], list[Area]]:
@@ -200,7 +214,9 @@ def expand_stack(kernel: Kernel, mm: MmStruct, address: int) -> Area | None:
     if above is None or not above.flags & VmFlags.GROWSDOWN or address >= TASK_SIZE_MAX:
         return None
     start = address & -PAGE_SIZE
-    if above.end - start > STACK_LIMIT or start < MMAP_MIN_ADDR:
+    if above.end - start > limit_of_mm(kernel, mm, Rlimit.STACK) or start < MMAP_MIN_ADDR:
+        return None
+    if mapped_bytes(kernel, mm) + above.start - start > limit_of_mm(kernel, mm, Rlimit.AS):
         return None
     below = [area for area in areas(kernel, mm) if area.end <= address]
     if below and start - below[-1].end < STACK_GUARD_GAP and not below[-1].flags & VmFlags.GROWSDOWN:

@@ -128,6 +128,7 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
         interleaving=Interleaving(scenario.schedule.quantum, scenario.schedule.seed),
         nmi_scratch=scenario.options.nmi_touches_memory,
         panic_on_oops=scenario.options.panic_on_oops,
+        ram_bytes=scenario.options.ram << 20,
         timer_period=scenario.timer.period if scenario.timer else 0,
     )
     _check_function_names(file, image)

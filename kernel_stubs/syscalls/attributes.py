@@ -7,6 +7,7 @@ from kernel_stubs.abi import FsStruct, Inode, InodeKind
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fdtable import AT_FDCWD, get_file
+from kernel_stubs.syscalls.files import check_file_size
 from kernel_stubs.syscalls.table import s64, syscall
 from kernel_stubs.uaccess import copy_from_user
 
@@ -69,5 +70,6 @@ def sys_truncate(cpu: Cpu, path: int, size: int) -> int:
         raise SyscallError(Errno.EISDIR)
     if node.kind != InodeKind.REGULAR:
         raise SyscallError(Errno.EINVAL)
+    check_file_size(cpu, size)
     ramfs.truncate(cpu.kernel, node, size)
     return 0

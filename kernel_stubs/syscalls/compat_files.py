@@ -300,16 +300,6 @@ def compat_sys_wait4(cpu: Cpu, pid: int, status: int, options: int, usage: int) 
 
 
 @compat_syscall
-def compat_sys_ugetrlimit(cpu: Cpu, resource: int, result: int) -> Steps:
-    """getrlimit(2) with 32-bit limits; what is more counts as infinite."""
-    at = user_space(cpu, 16)
-    yield from native(cpu, "getrlimit", resource, at)
-    limits = struct.unpack("<2Q", copy_from_user(cpu, at, 16))
-    copy_to_user(cpu, result, struct.pack("<2I", *(min(limit, 0xFFFF_FFFF) for limit in limits)))
-    return 0
-
-
-@compat_syscall
 def compat_sys_set_robust_list(cpu: Cpu, head: int, length: int) -> int:
     """set_robust_list(2): known, and not walked at exit."""
     if length != 12:

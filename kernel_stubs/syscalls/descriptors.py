@@ -14,6 +14,7 @@ from kernel_stubs.fdtable import (
     O_NONBLOCK,
     O_RDONLY,
     O_WRONLY,
+    file_limit,
     files_of,
     get_file,
     install,
@@ -86,7 +87,7 @@ def sys_dup(cpu: Cpu, fd: int) -> int:
 def sys_dup2(cpu: Cpu, fd: int, new: int) -> int:
     """dup2(2)."""
     get_file(cpu, fd)
-    if not 0 <= s32(new) < NR_OPEN:
+    if not 0 <= s32(new) < file_limit(cpu):
         raise SyscallError(Errno.EBADF)
     return s32(new) if s32(fd) == s32(new) else _duplicate(cpu, fd, s32(new), cloexec=False)
 
@@ -97,7 +98,7 @@ def sys_dup3(cpu: Cpu, fd: int, new: int, flags: int) -> int:
     if flags & 0xFFFF_FFFF & ~O_CLOEXEC or s32(fd) == s32(new):
         raise SyscallError(Errno.EINVAL)
     get_file(cpu, fd)
-    if not 0 <= s32(new) < NR_OPEN:
+    if not 0 <= s32(new) < file_limit(cpu):
         raise SyscallError(Errno.EBADF)
     return _duplicate(cpu, fd, s32(new), cloexec=bool(flags & O_CLOEXEC))
 
@@ -109,7 +110,7 @@ def sys_fcntl(cpu: Cpu, fd: int, command: int, argument: int) -> int:
     files, number = files_of(cpu), s32(fd)
     match command & 0xFFFF_FFFF:
         case 0 | 1030:  # F_DUPFD, F_DUPFD_CLOEXEC
-            if argument >= NR_OPEN:
+            if argument >= file_limit(cpu):
                 raise SyscallError(Errno.EINVAL)
             return _duplicate(cpu, fd, lowest_free(cpu, argument), cloexec=command & 0xFFFF_FFFF == 1030)
         case 1:  # F_GETFD
@@ -208,7 +209,7 @@ def _poll_once(cpu: Cpu, fds: int, count: int) -> int:
 
 
 def _poll(cpu: Cpu, fds: int, count: int, deadline: int | None) -> Steps:
-    if count > NR_OPEN:
+    if count > file_limit(cpu):
         raise SyscallError(Errno.EINVAL)
     while True:
         ready = _poll_once(cpu, fds, count)

@@ -8,7 +8,9 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError, UserFaultError
 from kernel_stubs.fdtable import O_APPEND, O_NONBLOCK, get_file, readable, writable
+from kernel_stubs.rlimit import Rlimit, rlimit
 from kernel_stubs.rootfs import STDIN_INPUT
+from kernel_stubs.signal import Sig, send_signal
 from kernel_stubs.syscalls.system import random_bytes
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.uaccess import access_ok, copy_from_user, copy_some_from_user, copy_to_user, get_user, put_user
@@ -133,6 +135,21 @@ def _read_pipe(cpu: Cpu, file: File, pieces: Pieces) -> Steps:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
+def check_file_size(cpu: Cpu, size: int) -> None:
+    """RLIMIT_FSIZE: SIGXFSZ and EFBIG for a file that is to become larger."""
+    if size > rlimit(cpu.kernel, cpu.current, Rlimit.FSIZE):
+        send_signal(cpu, cpu.current, Sig.SIGXFSZ)
+        raise SyscallError(Errno.EFBIG)
+
+
+def write_limited(cpu: Cpu, node: Inode, position: int, data: bytes) -> int:
+    """Write to a regular file what the limit leaves: how many bytes."""
+    if data:
+        check_file_size(cpu, position + 1)
+    room = rlimit(cpu.kernel, cpu.current, Rlimit.FSIZE) - position
+    return ramfs.write_inode(cpu.kernel, node, position, data[:room])
+
+
 def _write(cpu: Cpu, file: File, pieces: Pieces) -> int | Steps:
     if not writable(file):
         raise SyscallError(Errno.EBADF)
@@ -154,7 +171,7 @@ def write_file(cpu: Cpu, file: File, data: bytes) -> int | Steps:
         case InodeKind.REGULAR:
             if file.flags & O_APPEND:
                 file.position = node.size
-            done = ramfs.write_inode(cpu.kernel, node, file.position, data)
+            done = write_limited(cpu, node, file.position, data)
             file.position += done
             return done
         case InodeKind.FULL:
@@ -218,7 +235,7 @@ def sys_pwrite64(cpu: Cpu, fd: int, buffer: int, count: int, position: int) -> i
     if not writable(file):
         raise SyscallError(Errno.EBADF)
     data = gather(cpu, _buffer(buffer, count))
-    return ramfs.write_inode(cpu.kernel, node, position, data) if node.kind == InodeKind.REGULAR else len(data)
+    return write_limited(cpu, node, position, data) if node.kind == InodeKind.REGULAR else len(data)
 
 
 @syscall
@@ -247,6 +264,7 @@ def sys_ftruncate(cpu: Cpu, fd: int, size: int) -> int:
     node = cpu.view(Inode, file.inode)
     if node.kind != InodeKind.REGULAR or not writable(file):
         raise SyscallError(Errno.EINVAL)
+    check_file_size(cpu, size)
     ramfs.truncate(cpu.kernel, node, size)
     return 0
 

@@ -10,6 +10,7 @@ from kernel_stubs.abi import MMAP_MIN_ADDR, TASK_SIZE_MAX, Inode, InodeKind, VmF
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fdtable import get_file, readable, writable
+from kernel_stubs.rlimit import Rlimit, rlimit
 from kernel_stubs.smp import flush_tlb_mm
 from kernel_stubs.syscalls.table import syscall
 from kernel_stubs.vma import Area
@@ -38,6 +39,16 @@ def _check_commit(cpu: Cpu, length: int) -> None:
         raise SyscallError(Errno.ENOMEM)
 
 
+def _check_limits(cpu: Cpu, start: int, end: int, flags: int) -> None:
+    """RLIMIT_AS, RLIMIT_DATA; what is mapped there already goes, and counts no more (may_expand_vm)."""
+    kernel, mm, task = cpu.kernel, cpu.mm, cpu.current
+    more = end - start - vma.mapped_bytes(kernel, mm, start, end)
+    if vma.mapped_bytes(kernel, mm) + more > rlimit(kernel, task, Rlimit.AS):
+        raise SyscallError(Errno.ENOMEM)
+    if vma.is_data(flags) and vma.data_bytes(kernel, mm) + more > rlimit(kernel, task, Rlimit.DATA):
+        raise SyscallError(Errno.ENOMEM)
+
+
 @syscall
 def sys_brk(cpu: Cpu, address: int) -> int:
     """brk(2): the new end of the heap, or the old one if it cannot be had."""
@@ -53,6 +64,7 @@ def sys_brk(cpu: Cpu, address: int) -> int:
             if new > TASK_SIZE_MAX or vma.overlaps(kernel, mm, old, new + PAGE_SIZE):
                 return mm.brk
             _check_commit(cpu, new - old)
+            _check_limits(cpu, old, new, VmFlags.WRITE)
             vma.map_area(kernel, mm, Area(old, new, VmFlags.READ | VmFlags.WRITE))
     except SyscallError:
         return mm.brk
@@ -86,6 +98,7 @@ def sys_mmap(cpu: Cpu, address: int, length: int, prot: int, flags: int, fd: int
     grows = VmFlags.GROWSDOWN if flags & MAP_GROWSDOWN else 0
     shared = VmFlags.SHARED if flags & MAP_TYPE == MAP_SHARED and node is None else 0
     area = Area(at, at + size, _vm_flags(prot) | grows | shared)
+    _check_limits(cpu, area.start, area.end, area.flags)
     if node is not None and node.kind == InodeKind.REGULAR:
         _map_file(cpu, node, area, offset)
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import TaskState, TaskStruct
+from kernel_stubs.abi import TaskState, TaskStruct, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, SyscallError
-from kernel_stubs.fork import Clone, copy_process, put_parent_tid
+from kernel_stubs.fork import Clone, copy_process, forget_vfork_parent, put_parent_tid
 from kernel_stubs.fpu import copy_fpu
 from kernel_stubs.process import do_group_exit, request_exit
 from kernel_stubs.ptrace_abi import Event
@@ -43,7 +43,9 @@ def kernel_clone(cpu: Cpu, flags: int, stack: int, parent_tid: int, child_tid: i
         yield from ptrace_event(cpu, event, pid)
     if flags & Clone.VFORK:
         # The child may be gone, and its task_struct another's, before we run again: do not look at it.
-        yield from sleep_on(cpu, address, 0, TaskState.UNINTERRUPTIBLE)
+        woken = yield from sleep_on(cpu, address, 0, TaskState.KILLABLE)
+        if woken == WaitResult.SIGNAL:
+            forget_vfork_parent(cpu.kernel, cpu.percpu.current_task)
     return pid
 
 

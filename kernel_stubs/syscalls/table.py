@@ -16,7 +16,8 @@ from kernel_stubs.entry_common import (
     syscall_trace_enter,
     sysret_allowed,
 )
-from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
+from kernel_stubs.oom_kill import out_of_memory
 from kernel_stubs.syscalls.names import SYSCALL_NAMES, syscall_name
 from kernel_stubs.syscalls.names32 import ia32_syscall_name
 from kernel_stubs.trace import trace_sys_enter, trace_sys_exit
@@ -97,6 +98,9 @@ def invoke(cpu: Cpu, number: int, args: tuple[int, ...]) -> Steps:
     try:
         result = entry.body(cpu, *args[: entry.argument_count])
         return result if isinstance(result, int) else (yield from result)
+    except OutOfMemoryError as error:
+        out_of_memory(cpu)
+        return -error.errno
     except SyscallError as error:
         return -error.errno
 

@@ -1,4 +1,4 @@
-"""Calls about the task itself: its segment bases, its registrations with the C library, its limits."""
+"""Calls about the task itself: its segment bases, its registrations with the C library."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ from kernel_stubs.rseq import CPU_ID_UNINITIALIZED, RSEQ_SIZE, write_cpu_id
 from kernel_stubs.segments import selectors, set_selectors
 from kernel_stubs.syscalls.table import s32, syscall
 from kernel_stubs.uaccess import access_ok, copy_to_user, put_user, strncpy_from_user
-from kernel_stubs.vma import STACK_LIMIT
 
 ROBUST_LIST_HEAD_SIZE = 24
 RSEQ_FLAG_UNREGISTER = 1
-RLIM_INFINITY = 0xFFFF_FFFF_FFFF_FFFF
-RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NPROC, RLIMIT_NOFILE, RLIM_NLIMITS = 3, 4, 6, 7, 16
-_LIMITS: dict[int, tuple[int, int]] = {
-    RLIMIT_STACK: (STACK_LIMIT, RLIM_INFINITY),
-    RLIMIT_CORE: (0, RLIM_INFINITY),
-    RLIMIT_NOFILE: (64, 64),
-}
 
 
 @syscall
@@ -99,27 +91,6 @@ def sys_rseq(cpu: Cpu, area: int, length: int, flags: int, signature: int) -> in
     task.rseq, task.rseq_sig = area, signature & 0xFFFF_FFFF
     task.thread_info.flags |= Tif.NOTIFY_RESUME
     return 0
-
-
-@syscall
-def sys_prlimit64(cpu: Cpu, pid: int, resource: int, new: int, old: int) -> int:
-    """prlimit64(2): limits can be read, not changed."""
-    if s32(pid) not in (0, cpu.current.pid):
-        raise SyscallError(Errno.ESRCH)
-    if resource & 0xFFFF_FFFF >= RLIM_NLIMITS:
-        raise SyscallError(Errno.EINVAL)
-    if new:
-        raise SyscallError(Errno.EPERM)
-    if old:
-        soft, hard = _LIMITS.get(resource & 0xFFFF_FFFF, (RLIM_INFINITY, RLIM_INFINITY))
-        copy_to_user(cpu, old, soft.to_bytes(8, "little") + hard.to_bytes(8, "little"))
-    return 0
-
-
-@syscall
-def sys_getrlimit(cpu: Cpu, resource: int, limit: int) -> int:
-    """getrlimit(2)."""
-    return sys_prlimit64(cpu, 0, resource, 0, limit)
 
 
 @syscall

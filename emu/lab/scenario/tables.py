@@ -51,6 +51,8 @@ class Options(Model):
     """exc_nmi touches kernel memory that is not mapped yet, so it takes a page fault, whose IRETQ unmasks NMIs."""
     panic_on_oops: bool = True
     """An exception in kernel mode ends the run; else it ends the task, unless that is init or in an interrupt."""
+    ram: Annotated[int, Field(ge=2, le=4096)] = 32
+    """MiB of memory."""
 
 
 class Expect(Model):
