@@ -1,6 +1,7 @@
 """Injections: what a scenario puts at an instruction boundary.
 
 guest.py     the guest's state as injections see and change it
+segments.py  segment registers, loaded as user mode does
 actions.py   what each event does
 resolve.py   from [[inject]] tables to injections, and firing one
 plan.py      which injections of a run are due

@@ -9,6 +9,7 @@ from emu.errors import ScenarioError
 from emu.events import EventType
 from emu.lab.chain import vector_name
 from emu.lab.injection.guest import CannotInject, current_task, page_roots, page_tables, physical, show_task_work
+from emu.lab.injection.segments import SEGMENT_REGISTERS, load_segment
 from emu.lab.places import Places
 from emu.lab.scenario.inject import Inject
 from emu.machine.core import Core
@@ -20,6 +21,7 @@ from kernel_stubs.pgtable import PROTNONE
 from kernel_stubs.signal import signal_name
 from kernel_stubs.text_poke import begin_text_poke
 
+USER_CPL = 3
 SYSTEM_REGISTERS = ("rip", "rflags", "fs_base", "gs_base", "kernel_gs_base", "cr2")
 _FLAGS = sum(flag for flag in Rflags if flag not in (Rflags.VM, Rflags.VIF, Rflags.VIP))
 """RFLAGS bits that exist in 64-bit mode."""
@@ -99,8 +101,8 @@ def _register(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
     assert spec.value is not None
     name = spec.register_.lower()
     find = places.address(spec.value, where("value"))
-    if name not in REGISTER_NAMES and name not in SYSTEM_REGISTERS:
-        known = ", ".join((*REGISTER_NAMES, *SYSTEM_REGISTERS))
+    if name not in (*REGISTER_NAMES, *SYSTEM_REGISTERS, *SEGMENT_REGISTERS):
+        known = ", ".join((*REGISTER_NAMES, *SYSTEM_REGISTERS, *SEGMENT_REGISTERS))
         raise ScenarioError(f"{where('register')}: no register {spec.register_!r}; there are {known}")
 
     def fire(kernel: Kernel, core: Core) -> None:
@@ -109,6 +111,10 @@ def _register(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
             cpu.set_register(REGISTER_NAMES.index(name), value)
         elif name == "rflags":
             cpu.flags = value & _FLAGS
+        elif name in SEGMENT_REGISTERS:
+            if cpu.cpl != USER_CPL:
+                raise CannotInject(f"{name} is changed as the program would: in user mode only")
+            load_segment(core, name, value)
         elif name.endswith("_base") and not is_canonical(value):
             raise CannotInject(f"{value:#x} is not canonical: {name} cannot hold it")
         else:

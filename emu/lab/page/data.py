@@ -12,6 +12,7 @@ from emu.lab.page.trail import State, baseline, to_violation
 from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.scene import Options, Scene
 from emu.lab.sweep.store import Store, Sweep
+from emu.lab.sweep.vary import FAMILY as VARY
 from kernel_stubs.kernel_image import Overrides
 
 _FIRST = re.compile(r"(\w+)[\w.-]*@(\d+)")
@@ -38,15 +39,16 @@ def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, A
             raise Entry64Error(f"{sweep.scenario}: the database has a case with the unknown key {row.events!r}")
         counts = cells.setdefault(int(first[2]), {}).setdefault(first[1], [0] * len(VERDICTS))
         counts[VERDICTS.index(row.verdict)] += 1
+    units = scene.units(0)
     states = list(baseline(scene))
     return {
         "name": sweep.scenario,
         "title": scene.file.scenario.title,
         "kernel": scene.file.scenario.kernel,
-        "events": list(events),
+        "events": [*events, *([VARY] if scene.rows else [])],
         "depth": sweep.depth,
         "window": sweep.window,
-        "complete": len(store.done(sweep.key)) >= len(scene.units(0)),
+        "complete": len(store.done(sweep.key)) >= len(units),
         "counts": {verdict: store.counts(sweep.key).get(verdict, 0) for verdict in VERDICTS},
         "rows": [[*_row(one), cells.get(number, {})] for number, one in enumerate(states)],
         "findings": list(_findings(store, sweep, sources)),

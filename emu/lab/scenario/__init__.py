@@ -8,7 +8,7 @@ file.py     reading: what is wrong with a file is said with its line
 
 from emu.lab.scenario.file import ScenarioFile, parse_scenario, read_scenario, scenario_schema
 from emu.lab.scenario.inject import Inject
-from emu.lab.scenario.tables import Expect, Known, Scenario, Sweep
+from emu.lab.scenario.tables import Expect, Known, Scenario, Sweep, Vary
 
 __all__ = [
     "Expect",
@@ -17,6 +17,7 @@ __all__ = [
     "Scenario",
     "ScenarioFile",
     "Sweep",
+    "Vary",
     "parse_scenario",
     "read_scenario",
     "scenario_schema",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from emu.lab.scenario.inject import Inject
-from emu.lab.scenario.values import Model, SignalNumber, Texts
+from emu.lab.scenario.values import Model, SignalNumber, Texts, Values
 from emu.machine.profile import Profile
+from emu.machine.registers import REGISTER_NAMES
 
 MAX_BUDGET = 1_000_000_000
 
@@ -103,7 +105,39 @@ class Known(Model):
     reason: Annotated[str, Field(min_length=1)]
 
 
+VARIABLES = (
+    *REGISTER_NAMES, "rflags", "fs_base", "gs_base", "ds", "es", "fs", "gs", "ss",
+    *(f"frame_{name}" for name in ("ip", "cs", "flags", "sp", "ss", "ax", "cx", "dx", "r11")),
+)  # fmt: skip
+"""What `vary` can change: the program's registers, and words of the signal frame that RSP points at."""
 SweepEventName = Literal["nmi", "irq", "timer", "resched", "mce", "db", "pf", "access"]
+
+
+class Vary(Model):
+    """`[sweep.vary]`: values that user mode controls take corner values, pair by pair, at one point of the program."""
+
+    at: str
+    """Before this instruction of user mode."""
+    hit: PositiveInt = 1
+    values: Annotated[dict[str, Values], Field(min_length=1)]
+    """Variable -> values to take besides its own."""
+
+    @field_validator("at")
+    @classmethod
+    def _in_the_program(cls, at: str) -> str:
+        if not at.startswith("user:"):
+            raise ValueError(f"{at!r} is not in the program; give a place such as 'user:label'")
+        return at
+
+    @field_validator("values")
+    @classmethod
+    def _known(cls, values: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name in values:
+            if name not in VARIABLES:
+                near = difflib.get_close_matches(name, VARIABLES, 3, 0.5)
+                hint = f"near: {', '.join(near)}" if near else f"known: {', '.join(VARIABLES)}"
+                raise ValueError(f"nothing called {name!r} can vary; {hint}")
+        return values
 
 
 class Sweep(Model):
@@ -113,6 +147,7 @@ class Sweep(Model):
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     window: str = ""
     known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
+    vary: Vary | None = None
 
 
 class Scenario(Model):

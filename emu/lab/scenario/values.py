@@ -45,7 +45,7 @@ def vector_range(value: object) -> object:
     return (vector_number(value),)
 
 
-def _place(value: object) -> object:
+def place(value: object) -> object:
     """A number is a place too."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not -(1 << 63) <= value < 1 << 64:
@@ -57,7 +57,7 @@ def _place(value: object) -> object:
 
 
 _INT_OR_STRING = {"type": ["integer", "string"]}
-Place = Annotated[str, BeforeValidator(_place), Field(min_length=1, json_schema_extra=_INT_OR_STRING)]
+Place = Annotated[str, BeforeValidator(place), Field(min_length=1, json_schema_extra=_INT_OR_STRING)]
 """An address or value: a number, or text that emu.lab.places resolves (`symbol+0x8`, `user:label`, `tss:ist1`)."""
 SignalNumber = Annotated[int, BeforeValidator(signal_number), Field(ge=1, le=64, json_schema_extra=_INT_OR_STRING)]
 VectorNumber = Annotated[int, BeforeValidator(vector_number), Field(ge=0, le=255, json_schema_extra=_INT_OR_STRING)]
@@ -66,6 +66,16 @@ VectorRange = Annotated[
     BeforeValidator(vector_range), Field(json_schema_extra=_INT_OR_STRING),
 ]  # fmt: skip
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def _values(value: object) -> object:
+    """One value, or several."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(place(one) for one in several)
+
+
+Values = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_values), Field(min_length=1)]
+"""Numbers, places, names of flags, or words such as `corners`."""
 
 
 class Model(BaseModel):

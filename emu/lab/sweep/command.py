@@ -44,6 +44,8 @@ class Swept:
     findings: tuple[Finding, ...]
     unreached: tuple[str, ...] = ()
     """Ranges of the window where the scenario never is."""
+    variations: int = 0
+    """Runs with other values of what user mode controls."""
 
     @property
     def clean(self) -> bool:
@@ -96,6 +98,7 @@ def sweep(
         Swept(
             scene.file.name, key, scene.boundaries, store.counts(key), tuple(bad),
             () if not minimise else tuple(findings(_rows(store, key), scene, known)), scene.unreached,
+            scene.rows,
         )
         for scene, key, bad in zip(scenes, keys, broken, strict=True)
     ]  # fmt: skip
@@ -129,7 +132,8 @@ def text_lines(result: Swept) -> Iterator[str]:
     counts = result.counts
     cases = sum(counts.get(verdict, 0) for verdict in VERDICTS)
     words = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts.get(verdict))
-    yield f"{result.scenario}: {result.boundaries:,} boundaries, {cases:,} cases: {words or 'none'}"
+    varied = f" and {result.variations:,} variations" if result.variations else ""
+    yield f"{result.scenario}: {result.boundaries:,} boundaries{varied}, {cases:,} cases: {words or 'none'}"
     yield f"  {counts['merged']:,} merged with a case of the same state, {counts['to the end']:,} run to the end"
     yield from (f"  never at {part}" for part in result.unreached)
     for finding in result.findings:
@@ -143,6 +147,7 @@ def as_json(results: list[Swept]) -> str:
             "scenario": result.scenario,
             "sweep": result.key,
             "boundaries": result.boundaries,
+            "variations": result.variations,
             "counts": result.counts,
             "clean": result.clean,
             "baseline_violations": [violation.as_dict() for violation in result.broken],

@@ -70,6 +70,8 @@ class SweepEvent:
     ending: Ending = UNNOTICED
     faults: bool = False
     """Whether the instruction at the boundary must fault."""
+    words: str = ""
+    """What it changes, for people."""
     arms: bool = False
     """Whether it only changes what C will find: nothing is delivered at the boundary."""
 

@@ -63,7 +63,10 @@ class Workshop:
 
     def _row(self, unit: Unit, scene: Scene, case: Case) -> Row:
         image, user, found = scene.prepared.options.image, scene.prepared.user, case.violation
-        places = " > ".join(place(shot.where.boundary.ip, image, user) for shot in case.shots)
+        places = " > ".join(
+            place(shot.where.boundary.ip, image, user) + (f" ({shot.event.words})" if shot.event.words else "")
+            for shot in case.shots
+        )
         if case.verdict in VERDICTS[:2]:
             return Row(case.key, places, case.verdict, case.merged, case.to_end, "", "", "", "")
         if unit.scenario not in self._facts:

@@ -61,6 +61,14 @@ class Runner:
             return Result(verdict, delivered)
         return self._ended(end, verdict, delivered, event, counted)
 
+    def to_end(self, event: SweepEvent, fire: Fire) -> tuple[Result, tuple[object, ...]]:
+        """Raise an event that only changes what user mode has, and run to the end; the outcome with the result."""
+        bench = self._bench
+        bench.signals.clear()
+        fire(bench.system.kernel, bench.core)
+        end = bench.go(self._limit, lambda: bench.violated)
+        return self._ended(end, CLEAN, True, event, -1), bench.outcome(end)
+
     def _count(self, event: SweepEvent) -> int:
         return self._bench.view.percpu_word(0, event.counter) if event.counter else -1
 

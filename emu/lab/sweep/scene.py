@@ -17,7 +17,9 @@ from emu.lab.scenario import ScenarioFile, parse_scenario
 from emu.lab.sweep.bench import Bench
 from emu.lab.sweep.case import Case
 from emu.lab.sweep.events import EVENTS
-from emu.lab.sweep.walk import Track, Walker
+from emu.lab.sweep.track import Track
+from emu.lab.sweep.vary import Variation
+from emu.lab.sweep.walk import Walker
 from emu.machine.end import EndKind
 from kernel_stubs.kernel_image import Overrides
 
@@ -51,6 +53,8 @@ class Unit:
     end: int
     lost: tuple[tuple[str, str], ...] = ()
     """Cases that cost workers their lives, and how: they are left out."""
+    row: tuple[int, int] | None = None
+    """For a row of what varies: the boundary where it begins, and its number. `first` is behind all boundaries then."""
 
     @property
     def name(self) -> str:
@@ -73,6 +77,12 @@ class Scene:
         parts = [part.strip() for part in options.window.split(",")] if options.window else []
         self._parts = {part: _addresses(self._places.boundaries(part, options.asked)) for part in parts}
         self._window = frozenset[int]().union(*self._parts.values()) if self._parts else None
+        spec = self.file.scenario.sweep.vary if self.file.scenario.sweep else None
+        self._variation = Variation(self.file, spec, self._places) if spec is not None else None
+        self._vary_at: int | None = None
+        """Number of the boundary where values vary."""
+        self.rows = 0
+        """How many rows of them there are."""
         self._walker: Walker | None = None
         self._track: Track | None = None
         self.boundaries = 0
@@ -118,13 +128,27 @@ class Scene:
         number, bench = 0, self._bench
         self._swept.clear()
         reached: set[int] = set()
+        resuming: set[int] = set()
+        arrivals = 0
         while True:
+            here = bench.here.ip
+            if self._variation is not None and here in self._variation.addresses and here not in resuming:
+                arrivals += 1
+                if arrivals == self._variation.hit:
+                    self._vary_at, self.rows = number, len(self._variation.rows(bench))
+            resuming.discard(here)
+            bench.interrupted.clear()
+            start = bench.here
             if self._window is None or bench.here.ip in self._window:
                 self._swept.append(number)
                 reached.add(bench.here.ip)
             number += 1
             if bench.step() is not None or bench.core.clock >= bench.budget:
                 break
+            if start in bench.interrupted:
+                resuming.add(start.ip)
+        if self._variation is not None and self._vary_at is None:
+            raise ScenarioError(f"{self.file.where('sweep', 'vary', 'at')}: the program never comes there so often")
         self.boundaries = number
         self.unreached = tuple(part for part, addresses in self._parts.items() if not addresses & reached)
         return number
@@ -134,7 +158,11 @@ class Scene:
         size = CHUNK if self.options.depth == 1 else 1
         total = self.count()
         starts = sorted({number - number % size for number in self._swept})
-        return [Unit(scenario, at, min(at + size, total)) for at in starts]
+        units = [Unit(scenario, at, min(at + size, total)) for at in starts]
+        for number in range(self.rows):
+            assert self._vary_at is not None
+            units.append(Unit(scenario, total + number, total + number + 1, row=(self._vary_at, number)))
+        return units
 
     # --- cases ------------------------------------------------------------------------------------------------------
     @property
@@ -152,13 +180,20 @@ class Scene:
     def cases(self, unit: Unit) -> Iterator[Case]:
         """The cases of a unit. Units in order cost least: the scene goes on from where it is."""
         walker = self.walker
-        if self._track is None or self._track.number > unit.first:
+        first = unit.first if unit.row is None else unit.row[0]
+        if self._track is None or self._track.number > first:
             saved, here, arrivals = self._start
             self._track = Track(walker.bench, saved, (), here, dict(arrivals))
-        if not self._track.skip_to(unit.first):
+        if not self._track.skip_to(first):
             return
         walker.skip = frozenset(key for key, _ in unit.lost)
-        yield from walker.baseline_cases(self._track, unit.end, self.options.depth)
+        if unit.row is None:
+            yield from walker.baseline_cases(self._track, unit.end, self.options.depth)
+            return
+        assert self._variation is not None
+        self._track.enter()
+        row = self._variation.rows(walker.bench)[unit.row[1]]
+        yield from walker.row_cases(self._track, self._variation.event(unit.row[1], row), self.options.depth)
 
 
 def _addresses(boundaries: list[Boundary]) -> frozenset[int]:

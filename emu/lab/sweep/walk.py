@@ -11,162 +11,21 @@ boundary with the event raised there, the two cases are one, and share its verdi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
 
 from emu.lab.injection import Fire
 from emu.lab.places import Places
-from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary, Saved
-from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Result, Shot, Where
+from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
+from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Result, Shot
 from emu.lab.sweep.event import SweepEvent, raiser
 from emu.lab.sweep.runner import Runner
 from emu.lab.sweep.state import Reference
-from emu.lab.view import KERNEL_HALF
-from emu.machine.end import End, EndKind
+from emu.lab.sweep.track import Track
+from emu.machine.end import End
 
-Recipe = tuple[tuple[Boundary, Fire], ...]
-"""Events to raise on the way from a saved state to a boundary."""
-
-
-LOOK_AHEAD = 8
-"""Boundaries that a track knows ahead. Each takes as much memory as the guest uses; more would not fit the cache."""
-
-
-class _Step(NamedTuple):
-    """The way to a boundary from the one before."""
-
-    saved: Saved
-    recipe: Recipe
-    at: Boundary
-    reference: Reference
-    interrupted: bool
-    """Whether an event came in where it begins."""
-
-
-class Track:
-    """A run that is walked boundary by boundary, with the next one always known."""
-
-    def __init__(self, bench: Bench, saved: Saved, recipe: Recipe, start: Boundary, arrivals: dict[int, int]) -> None:
-        self.bench = bench
-        self.arrivals = arrivals
-        self.number = 0
-        self._resuming: set[int] = set()
-        self.saved, self.recipe, self.at = saved, recipe, start
-        self._to_user: tuple[Reference | None, int] | None = None
-        self.enter()
-        self.reference = bench.comparer.capture()
-        self._count(start.ip)
-        self._ahead: deque[_Step] = deque()
-        self._look_ahead()
-
-    @property
-    def where(self) -> Where:
-        """The present boundary."""
-        return Where(self.at, self.arrivals[self.at.ip])
-
-    @property
-    def next(self) -> tuple[Boundary, Reference] | None:
-        """The next boundary and the state there; None if the run ends before."""
-        return (self._ahead[0].at, self._ahead[0].reference) if self._ahead else None
-
-    def enter(self) -> None:
-        """Bring the bench to the present boundary."""
-        bench = self.bench
-        bench.load(self.saved)
-        for boundary, fire in self.recipe:
-            bench.run_to(boundary)
-            fire(bench.system.kernel, bench.core)
-        bench.run_to(self.at)
-
-    def advance(self) -> bool:
-        """Go on to the next boundary; False if the run is over."""
-        if not self._ahead:
-            return False
-        step = self._ahead.popleft()
-        self._pass(step.interrupted, step.at)
-        self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
-        if not self._ahead:
-            self._look_ahead()
-        return True
-
-    def skip_to(self, number: int) -> bool:
-        """Go on to a later boundary, without looking at those in between; False if the run ends before."""
-        return self._skip(lambda: self.number >= number)
-
-    def skip_into(self, window: frozenset[int], stop: int | None) -> bool:
-        """Go on to a boundary at an address of the window; False if number `stop`, or the end, comes first."""
-        found = self._skip(lambda: self.at.ip in window or self.number == stop)
-        return found and self.number != stop
-
-    def _skip(self, done: Callable[[], bool]) -> bool:
-        while self._ahead and not done():
-            step = self._ahead.popleft()
-            self._pass(step.interrupted, step.at)
-            self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
-        if not done():
-            bench = self.bench
-            self.enter()
-            while not done():
-                start = self.at
-                bench.interrupted.clear()
-                if bench.step() is not None or bench.violated:
-                    return False
-                self._pass(start in bench.interrupted, bench.here)
-                if self.number % LOOK_AHEAD == 0 and bench.binding.at_rest:
-                    self.saved, self.recipe = bench.save(), ()
-            self.reference = bench.comparer.capture()
-        if not self._ahead:
-            self._look_ahead()
-        return True
-
-    def _pass(self, interrupted: bool, at: Boundary) -> None:
-        if interrupted:
-            self._resuming.add(self.at.ip)
-        self.at = at
-        self.number += 1
-        self._count(at.ip)
-
-    def _look_ahead(self) -> None:
-        """Learn the next boundaries, several at once: cases leave the bench elsewhere, and coming back costs."""
-        bench = self.bench
-        self.enter()
-        saved, recipe = self.saved, self.recipe
-        while len(self._ahead) < LOOK_AHEAD:
-            start = bench.here
-            bench.interrupted.clear()
-            if bench.step() is not None or bench.violated:
-                return
-            # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
-            ram = None
-            if bench.binding.at_rest:
-                saved, recipe = bench.save(), ()
-                ram = saved.machine.ram.data
-            reference = bench.comparer.capture(ram)
-            self._ahead.append(_Step(saved, recipe, bench.here, reference, start in bench.interrupted))
-
-    def _count(self, ip: int) -> None:
-        """As emu.lab.injection.Plan does: coming back to an interrupted instruction is no new arrival."""
-        if ip in self._resuming:
-            self._resuming.remove(ip)
-        else:
-            self.arrivals[ip] = self.arrivals.get(ip, 0) + 1
-
-    def user_reference(self) -> Reference | None:
-        """The state when user mode runs for the next time; None if the run ends before."""
-        if self.at.ip < KERNEL_HALF:
-            return self.reference
-        if self._to_user is None or self._to_user[1] <= self.at.clock:
-            bench = self.bench
-            self.enter()
-            end = bench.go(bench.budget, bench.in_user_mode)
-            if end.kind is EndKind.UNTIL:
-                self._to_user = (bench.comparer.capture(), bench.core.clock)
-            else:
-                self._to_user = (None, 1 << 64)
-        return self._to_user[0]
+_NO_STOP = 1 << 62
 
 
 @dataclass(slots=True)
@@ -181,6 +40,8 @@ class _Around:
     base: Track
     depth: int
     """How deep events may still nest."""
+    windowed: bool = True
+    """Whether the window limits its cases: it is the first event's."""
 
 
 class Walker:
@@ -212,10 +73,35 @@ class Walker:
         around = _Around((), "", (), track, depth)
         return self._cases(track, around, stop)
 
+    def row_cases(self, track: Track, row: SweepEvent, depth: int) -> Iterator[Case]:
+        """A run that differs from the baseline from the present boundary on, and the cases in it."""
+        bench = self.bench
+        track.enter()
+        tables = row.inject(bench)
+        assert tables is not None
+        fire = self._fires(tuple(tuple(table.items()) for table in tables))
+        key, shots = f"{row.name}@{track.number}", (Shot(row, track.where, tables),)
+        if key in self.skip:
+            yield Case(key, shots, LOST)
+            return
+        self.announce(key)
+        result, outcome = self._runner.to_end(row, fire)
+        yield Case(key, shots, result.verdict, to_end=True, violation=result.violation)
+        if result.verdict != CLEAN:
+            return
+        baseline, self._runner = self._runner, Runner(bench, outcome, bench.core.clock + MAX_EXTRA)
+        try:
+            track.enter()
+            fire(bench.system.kernel, bench.core)
+            inner = Track(bench, track.saved, (*track.recipe, (track.at, fire)), bench.here, dict(track.arrivals))
+            yield from self._cases(inner, _Around(shots, key, (), inner, depth), _NO_STOP)
+        finally:
+            self._runner = baseline
+
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
         waiting: dict[str, list[Case]] = {event.name: [] for event in self.events}
         while True:
-            if self._window is not None and not around.shots and not track.skip_into(self._window, stop):
+            if self._window is not None and around.windowed and not track.skip_into(self._window, stop):
                 return
             going_on = self._goes_on(track, around, stop)
             # A pending case may be left to the next boundary's only if there is one.
@@ -228,8 +114,8 @@ class Walker:
                 return
 
     def _inside(self, ip: int, around: _Around) -> bool:
-        """Whether cases of this track may begin at an address: the window is the first event's."""
-        return self._window is None or bool(around.shots) or ip in self._window
+        """Whether cases of this track may begin at an address."""
+        return self._window is None or not around.windowed or ip in self._window
 
     def _goes_on(self, track: Track, around: _Around, stop: int | None) -> bool:
         """Whether the next boundary belongs to this stretch too."""
@@ -288,7 +174,7 @@ class Walker:
         track.enter()
         fire(bench.system.kernel, bench.core)
         inner = Track(bench, track.saved, (*track.recipe, (track.at, fire)), bench.here, dict(track.arrivals))
-        inside = _Around(shots, key, references, around.base, around.depth - 1)
+        inside = _Around(shots, key, references, around.base, around.depth - 1, windowed=False)
         yield from self._cases(inner, inside, None if result.delivered else 1)
 
 
