@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
 
@@ -10,6 +11,8 @@ from asm.image import Instruction, Segment, Statement
 from asm.operands import PREFIXES
 
 MAX_INSTRUCTION = 15
+_capstone = Cs(CS_ARCH_X86, CS_MODE_64)
+_capstone.syntax = CS_OPT_SYNTAX_ATT
 
 
 class Decoder:
@@ -18,8 +21,6 @@ class Decoder:
     def __init__(self, segments: Sequence[Segment], statements: Sequence[Statement]) -> None:
         self._segments = [segment for segment in segments if "x" in segment.flags]
         self._statements = statements
-        self._capstone = Cs(CS_ARCH_X86, CS_MODE_64)
-        self._capstone.syntax = CS_OPT_SYNTAX_ATT
         self._all: tuple[Instruction, ...] | None = None
         self._by_address: dict[int, Instruction | None] = {}
 
@@ -42,18 +43,8 @@ class Decoder:
         if address not in self._by_address:  # a foreign image may be large: decode this one only
             segment = next((s for s in self._segments if s.address <= address < s.end), None)
             code = segment.data[address - segment.address :][:MAX_INSTRUCTION] if segment else b""
-            self._by_address[address] = next(self._decode(code, address), None)
+            self._by_address[address] = next(_decode(code, address), None)
         return self._by_address[address]
-
-    def _decode(self, code: bytes, address: int) -> Iterator[Instruction]:
-        for start, size, mnemonic, operands in self._capstone.disasm_lite(code, address):
-            at = start - address
-            yield Instruction(start, size, mnemonic, operands, code[at : at + size])
-
-    def _whole(self, code: bytes, address: int) -> list[Instruction] | None:
-        """The instructions that `code` is exactly made of, or None."""
-        found = list(self._decode(code, address))
-        return found if found and sum(instruction.size for instruction in found) == len(code) else None
 
     def _along(self, segment: Segment, statements: Sequence[Statement]) -> Iterator[Instruction]:
         pending: Statement | None = None  # prefixes, or bytes that are not an instruction by themselves
@@ -62,7 +53,7 @@ class Decoder:
             code = segment.data[start : start + statement.size]
             if pending is not None:
                 joined = segment.data[pending.address - segment.address : start] + code
-                whole = self._whole(joined, pending.address) if statement.kind in ("code", "bytes") else None
+                whole = _whole(joined, pending.address) if statement.kind in ("code", "bytes") else None
                 if whole is not None and len(whole) == 1:
                     pending = None
                     yield whole[0]
@@ -75,7 +66,7 @@ class Decoder:
             if statement.kind == "code" and _only_prefixes(statement.text):
                 pending = statement
                 continue
-            whole = self._whole(code, statement.address)
+            whole = _whole(code, statement.address)
             if whole is not None:
                 yield from whole
             elif statement.kind == "code":
@@ -89,10 +80,23 @@ class Decoder:
         """From the first byte on; a byte that begins no instruction is skipped."""
         at = 0
         while at < len(segment.data):
-            for instruction in self._decode(segment.data[at:], segment.address + at):
+            for instruction in _decode(segment.data[at:], segment.address + at):
                 yield instruction
                 at = instruction.address + instruction.size - segment.address
             at += 1
+
+
+def _decode(code: bytes, address: int) -> Iterator[Instruction]:
+    for start, size, mnemonic, operands in _capstone.disasm_lite(code, address):
+        at = start - address
+        yield Instruction(start, size, mnemonic, operands, code[at : at + size])
+
+
+@lru_cache(maxsize=1 << 16)  # images that differ in a few bytes share the rest
+def _whole(code: bytes, address: int) -> tuple[Instruction, ...] | None:
+    """The instructions that `code` is exactly made of, or None."""
+    found = tuple(_decode(code, address))
+    return found if found and sum(instruction.size for instruction in found) == len(code) else None
 
 
 def _only_prefixes(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from shlex import join
 
 from asm import AssemblyError, Image, assemble_untrusted
@@ -143,17 +144,17 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
 
 
 def _assemble(file: ScenarioFile) -> Image:
-    path = ("user", "asm")
+    user = file.scenario.user
     try:
-        return assemble_untrusted(
-            file.scenario.user.asm,
-            name=file.name,
-            base=USER_BASE,
-            first_line=file.lines.text(path),
-            constants=SYSCALL_CONSTANTS if file.scenario.user.bits == 64 else IA32_CONSTANTS,
-        )
+        return _assembled(user.asm, file.name, file.lines.text(("user", "asm")), user.bits)
     except AssemblyError as error:
         raise ScenarioError(str(error)) from None
+
+
+@lru_cache(maxsize=512)  # a program may be run on many images
+def _assembled(text: str, name: str, first_line: int, bits: int) -> Image:
+    constants = SYSCALL_CONSTANTS if bits == 64 else IA32_CONSTANTS
+    return assemble_untrusted(text, name=name, base=USER_BASE, first_line=first_line, constants=constants)
 
 
 def _check_function_names(file: ScenarioFile, image: Image) -> None:
