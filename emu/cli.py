@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from emu.cli_options import own_sources, read_sources
+from emu.cli_options import Watching, observers, own_sources, read_sources
 from emu.cli_output import outputs, text_file
 from emu.cli_sweep import add_commands
 from emu.errors import Entry64Error
@@ -52,7 +52,7 @@ def main() -> None:
 @click.option("--trace-format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 @click.option("--registers", is_flag=True, help="Trace the registers before each instruction too.")
 @click.option("--trace-boot", is_flag=True, help="Trace the kernel's boot code too, not only what follows it.")
-@click.option("--ftrace", "ftrace_to", metavar="FILE", help="Write what ftrace would have to FILE; - is stdout.")
+@observers
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @own_sources
 def run(
@@ -62,6 +62,9 @@ def run(
     trace_format: str,
     registers: bool,
     trace_boot: bool,
+    strace: bool,
+    strace_summary: bool,
+    strace_output: str | None,
     ftrace_to: str | None,
     as_json: bool,
     sources: str | None,
@@ -70,11 +73,11 @@ def run(
     import json
 
     from emu.lab import report as reports
-    from emu.lab.observers.ftrace import FtraceText
     from emu.lab.rig import Trace, Tracing
     from emu.lab.run import Report, prepare, run_prepared
     from emu.lab.shipped import find_scenario
 
+    watching = Watching(strace, strace_summary, strace_output, ftrace_to)
     own, options = read_sources(sources), ("--sources", sources) if sources else ()
     prepared = [
         (os.fsencode(name).decode(errors="replace"), prepare(find_scenario(name), own_sources=own))
@@ -83,15 +86,14 @@ def run(
     if case is not None:
         prepared = [(name, one.case(case)) for name, one in prepared]
     done: list[Report] = []
-    with outputs({"--trace": trace_to, "--ftrace": ftrace_to}, "--json" if as_json else None) as files:
+    several = sum(len(one.cases) for _, one in prepared) > 1
+    with outputs({"--trace": trace_to, **watching.files()}, "--json" if as_json else None) as files:
 
         def watch(name: str, case: str) -> list[Tracing]:
-            asked: list[Tracing] = []
             title = f"{name} {case}".rstrip()
+            asked = watching.begin(files, title, several=several)
             if "--trace" in files:
                 asked.append(Trace(files["--trace"], trace_format, registers, title, trace_boot))
-            if "--ftrace" in files:
-                asked.append(FtraceText(files["--ftrace"], title))
             return asked
 
         for name, one in prepared:
@@ -138,6 +140,7 @@ def tour() -> None:
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Of the program's random numbers.")
 @click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
+@observers
 @own_sources
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -148,6 +151,10 @@ def exec_(
     timer: int,
     seed: int,
     explain: bool,
+    strace: bool,
+    strace_summary: bool,
+    strace_output: str | None,
+    ftrace_to: str | None,
     sources: str | None,
     program: str,
     arguments: tuple[str, ...],
@@ -159,8 +166,12 @@ def exec_(
     """
     from emu.lab.program import run_program
 
+    watching = Watching(strace, strace_summary, strace_output, ftrace_to)
     own = read_sources(sources)
-    sys.exit(run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own))
+    with outputs(watching.files(), "the program's output") as files:
+        watch = watching.begin(files, program, several=False)
+        status = run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own, watch)
+    sys.exit(status)
 
 
 # --- boot -------------------------------------------------------------------------------------------------------------

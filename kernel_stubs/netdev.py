@@ -16,7 +16,8 @@ from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.irq import irq_handler
 from kernel_stubs.pipe import POLL_CHANNEL
 from kernel_stubs.sched import all_tasks, sleep_on, wake_up
-from kernel_stubs.signal import Sig, send_signal
+from kernel_stubs.siginfo import SI_KERNEL, Sig, Siginfo
+from kernel_stubs.signal import send_signal
 from kernel_stubs.softirq import Softirq, open_softirq, raise_softirq, softirq_action
 
 NET_VECTOR = 0x35
@@ -49,7 +50,7 @@ def net_rx_action(cpu: Cpu) -> None:
         for _, task in all_tasks(cpu.kernel):
             if task.pid == data.net_owner:
                 with suppress(SyscallError):  # no room for its siginfo
-                    send_signal(cpu, task, Sig.SIGIO)
+                    send_signal(cpu, task, Siginfo(Sig.SIGIO, SI_KERNEL))
 
 
 def net_read(cpu: Cpu, length: int, *, wait: bool) -> Steps:

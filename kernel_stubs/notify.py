@@ -14,8 +14,8 @@ from kernel_stubs.signal import send_signal
 from kernel_stubs.signal_abi import NSIG, SIG_IGN, Sa
 from kernel_stubs.signal_state import action_of
 
-_DUMPING = frozenset({3, 4, 5, 6, 7, 8, 11, 24, 25, 31})
-"""Signals whose default action is a core dump."""
+WCOREFLAG = 0x80
+"""In a wait status: a core was dumped, which RLIMIT_CORE does not allow here."""
 
 
 def child_code(status: int) -> tuple[int, int]:
@@ -23,7 +23,7 @@ def child_code(status: int) -> tuple[int, int]:
     signal = status & 0x7F
     if not signal:
         return CLD_EXITED, status >> 8
-    return (CLD_DUMPED if signal in _DUMPING else CLD_KILLED), signal
+    return (CLD_DUMPED if status & WCOREFLAG else CLD_KILLED), signal
 
 
 def notify_tracer(cpu: Cpu, address: int) -> None:

@@ -6,10 +6,12 @@ from kernel_stubs import ramfs
 from kernel_stubs.abi import File, Inode, InodeKind, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu, Kernel
+from kernel_stubs.cred import USER_ID
 from kernel_stubs.errno import Errno, Restart, SyscallError
 from kernel_stubs.fdtable import O_NONBLOCK
 from kernel_stubs.sched import sleep_on, wake_up
-from kernel_stubs.signal import Sig, send_signal
+from kernel_stubs.siginfo import SI_USER, Sig, Siginfo
+from kernel_stubs.signal import send_signal
 
 CAPACITY = 65536
 PIPE_BUF = 4096
@@ -81,7 +83,8 @@ def write_pipe(cpu: Cpu, file: File, data: bytes) -> Steps:
         if not pipe.readers:
             if done:
                 return done
-            send_signal(cpu, cpu.current, Sig.SIGPIPE)
+            info = Siginfo.kill(Sig.SIGPIPE, SI_USER, cpu.current.tgid, USER_ID)
+            send_signal(cpu, cpu.current, info, process=False)
             raise SyscallError(Errno.EPIPE)
         room = CAPACITY - pipe.size
         left = len(data) - done

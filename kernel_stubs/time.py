@@ -7,7 +7,8 @@ from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
 from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.sched import all_tasks, set_need_resched, wake_up_process
-from kernel_stubs.signal import Sig, send_signal
+from kernel_stubs.siginfo import SI_KERNEL, Sig, Siginfo
+from kernel_stubs.signal import send_signal
 from kernel_stubs.tick import MIN_GRANULARITY, TIMESLICE, arm_timer
 
 NSEC_PER_SEC = 1_000_000_000
@@ -36,7 +37,7 @@ def run_timers(cpu: Cpu) -> None:
         if task.alarm_time and task.alarm_time <= clock:
             interval = task.alarm_interval
             task.alarm_time = max(clock + 1, task.alarm_time + interval) if interval else 0
-            send_signal(cpu, task, Sig.SIGALRM)
+            send_signal(cpu, task, Siginfo(Sig.SIGALRM, SI_KERNEL))
     arm_timer(cpu, idle=cpu.percpu.current_task == cpu.percpu.idle_task)
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from shlex import join
@@ -19,7 +20,7 @@ from emu.lab.complaints import findings
 from emu.lab.injection import Injection, resolve
 from emu.lab.places import Places
 from emu.lab.report import ending
-from emu.lab.rig import Facts, Rig
+from emu.lab.rig import Facts, Rig, Tracing
 from emu.lab.scenario import Inject
 from emu.machine.profile import Profile
 from kernel_stubs.abi26 import LINUX_26
@@ -106,6 +107,7 @@ def run_program(
     name: str,
     arguments: tuple[str, ...],
     own_sources: Overrides | None = None,
+    watch: Sequence[Tracing] = (),
 ) -> int:
     """Run it; the exit status for the shell."""
     specs = [parse_injection(text) for text in inject]
@@ -127,7 +129,7 @@ def run_program(
     )
     command = join(["entry64", "exec", *(part for text in inject for part in ("--inject", text)), shown, *arguments])
     try:
-        facts = Rig(options).run(injections, budget, command, log=False, on_output=_write)
+        facts = Rig(options).run(injections, budget, command, watch=watch, log=False, on_output=_write)
     except BrokenPipeError:
         # Whoever read our output has gone: end as the program would.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

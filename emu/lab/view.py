@@ -15,15 +15,18 @@ from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
 from asm import Image
 from emu.arch import Cr4, Rflags
 from emu.events import Frame
+from emu.lab.user_memory import UserMemory
 from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, REGISTER_NAMES, SS
-from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, PerCpu, PtRegs, TaskStruct, ThreadInfo
+from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, PtRegs, TaskStruct, ThreadInfo
 from kernel_stubs.abi26 import INTERRUPTS_ON, LINUX_26, PARTIAL_FRAME, is_linux26
 from kernel_stubs.binding import DEFAULT_KERNEL, CFunction, registered
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
+from kernel_stubs.siginfo import Sig
+from kernel_stubs.signal_state import bit, pending_signals
 
 KERNEL_HALF = 1 << 63
 MOVES_PT_REGS = frozenset({"fixup_bad_iret", "sync_regs"})
@@ -348,6 +351,18 @@ class View:
         """The task that runs on a CPU, for reading only; None before there is one."""
         address = self.percpu_word(cpu, "current_task")
         return self._kernel.view(TaskStruct, address) if address else None
+
+    def fatal_signal_pending(self, cpu: int) -> bool:
+        """Whether the current task is about to be ended by SIGKILL."""
+        task = self.current_task(cpu)
+        if task is None:
+            return False
+        return bool(task.exit_state or pending_signals(self._kernel, task) & bit(Sig.SIGKILL))
+
+    def user_memory(self, cpu: int) -> UserMemory | None:
+        """Memory of the process whose task runs on a CPU; None for a task without any."""
+        task = self.current_task(cpu)
+        return UserMemory(self._kernel, self._kernel.view(MmStruct, task.mm)) if task and task.mm else None
 
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""

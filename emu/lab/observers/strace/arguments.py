@@ -1,0 +1,390 @@
+"""Decoders of single arguments, by the names that the table of calls (`calls`) uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from emu.lab.observers.strace import names, text
+from emu.lab.observers.strace import structures as s
+from emu.lab.observers.strace.call import Call, Decode, given, plain, pointer
+from kernel_stubs.time import NSEC_PER_SEC
+
+PATH_LIMIT = 4095
+ARGUMENTS_SHOWN = 32
+_AT_FDCWD = -100
+_UTIME_NOW = (1 << 30) - 1
+_UTIMES = {_UTIME_NOW: "UTIME_NOW", _UTIME_NOW - 1: "UTIME_OMIT"}
+_CALENDAR_ENDS = 253_402_300_800
+"""The year 10000."""
+_U32 = 0xFFFF_FFFF
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+def _flags(table: Mapping[int, str], unknown: str, bits: int = 32) -> Decode:
+    return plain(lambda value: text.flags(value, table, unknown), bits)
+
+
+def _choice(table: Mapping[int, str], unknown: str) -> Decode:
+    return plain(lambda value: text.choice(value, table, unknown), 32)
+
+
+def _dirfd(value: int) -> str:
+    fd = text.signed(value)
+    return "AT_FDCWD" if fd == _AT_FDCWD else str(fd)
+
+
+def open_flags(value: int) -> str:
+    """What open(2) gets."""
+    access, more = names.ACCESS_MODES[value & 3], value & ~3
+    return f"{access}|{text.flags(more, names.OPEN, 'O').partition(' /*')[0]}" if more else access
+
+
+def _map_flags(value: int) -> str:
+    kind, more = value & names.MAP_TYPE_MASK, value & ~names.MAP_TYPE_MASK
+    return text.choice(kind, names.MAP_TYPES, "MAP") + (f"|{text.flags(more, names.MAP, 'MAP')}" if more else "")
+
+
+def _clone_flags(value: int) -> str:
+    signal, bits = value & 0xFF, value & ~0xFF
+    parts = [text.flags(bits, names.CLONE, "CLONE")] if bits else []
+    parts += [text.signal(signal)] if signal else []
+    return "|".join(parts) or "0"
+
+
+def _futex_operation(value: int) -> str:
+    command = value & ~(names.FUTEX_PRIVATE | names.FUTEX_REALTIME)
+    realtime = value & names.FUTEX_REALTIME
+    if command not in names.FUTEX or (realtime and command not in names.FUTEX_REALTIME_CALLS):
+        return f"{value:#x} /* FUTEX_??? */"
+    private = "_PRIVATE" if value & names.FUTEX_PRIVATE else ""
+    return f"{names.FUTEX[command]}{private}{'|FUTEX_CLOCK_REALTIME' if realtime else ''}"
+
+
+def _ioctl(value: int) -> str:
+    direction = ("_IOC_NONE", "_IOC_WRITE", "_IOC_READ", "_IOC_READ|_IOC_WRITE")[value >> 30]
+    kind, number, size = (text.number(part) for part in (value >> 8 & 0xFF, value & 0xFF, value >> 16 & 0x3FFF))
+    return names.IOCTL.get(value) or f"_IOC({direction}, {kind}, {number}, {size})"
+
+
+def _long(call: Call, index: int) -> str:
+    return str(text.signed(call.args[index], 8 * call.word))
+
+
+def _size(call: Call, index: int) -> str:
+    return str(call.args[index] & (1 << 8 * call.word) - 1)
+
+
+def _long_long(call: Call, index: int) -> str:
+    """A 64-bit number, which i386 passes in two registers."""
+    value = call.args[index]
+    return str(text.signed(value | call.args[index + 1] << 32 if call.ia32 else value, 64))
+
+
+def _page_offset(call: Call, index: int) -> str:
+    return text.number(call.args[index] << (12 if call.ia32 else 0) & (1 << 64) - 1)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+def _path(call: Call, at: int) -> str | None:
+    found = None if call.memory is None else call.memory.string(at, PATH_LIMIT)
+    return None if found is None else text.quote(found, PATH_LIMIT)
+
+
+def _string(call: Call, at: int) -> str | None:
+    found = None if call.memory is None else call.memory.string(at, text.STRING_LIMIT)
+    return None if found is None else text.quote(found)
+
+
+def _data(size_at: int) -> Decode:
+    """Bytes that the program hands over; their number is another argument."""
+
+    def decode(call: Call, index: int) -> str:
+        at, size = call.args[index], call.args[size_at] & (1 << 8 * call.word) - 1
+        raw = call.read(at, min(size, text.STRING_LIMIT + 1)) if at else None
+        return text.address(at) if raw is None else text.quote(raw)
+
+    return decode
+
+
+def _filled(call: Call, index: int) -> str:
+    """Bytes that the program gets; their number is the result."""
+    at, size = call.args[index], call.result or 0
+    raw = None if call.failed or not at else call.read(at, min(size, text.STRING_LIMIT + 1))
+    return text.address(at) if raw is None else text.quote(raw)
+
+
+def _working_directory(call: Call, index: int) -> str:
+    at = call.args[index]
+    return text.address(at) if call.failed else _path(call, at) or text.address(at)
+
+
+def _arguments(call: Call, index: int) -> str:
+    """argv."""
+    at = call.args[index]
+    if not at:
+        return "NULL"
+    parts: list[str] = []
+    while True:
+        found = call.values(at, "P")
+        if found is None:
+            return text.address(call.args[index]) if not parts else f"[{', '.join(parts)}, ... /* {at:#x} */]"
+        if not found[0]:
+            return f"[{', '.join(parts)}]"
+        if len(parts) == ARGUMENTS_SHOWN:
+            return f"[{', '.join(parts)}, ...]"
+        parts.append(_string(call, found[0]) or text.address(found[0]))
+        at += call.word
+
+
+def _environment(call: Call, index: int) -> str:
+    """envp: how many there are."""
+    start = at = call.args[index]
+    count = 0
+    while at:
+        found = call.values(at, "P")
+        if found is None:
+            return f"{text.address(start)} /* {count} vars, unterminated */" if count else text.address(start)
+        if not found[0]:
+            break
+        count, at = count + 1, at + call.word
+    return f"{text.address(start)} /* {count} var{'' if count == 1 else 's'} */" if start else "NULL"
+
+
+def _vector(call: Call, index: int) -> str:
+    at = call.args[index]
+    count = text.signed(call.args[index + 1])
+    return (s.vector(call, at, count, None) if count else "[]" if at else None) or text.address(at)
+
+
+def _vector_filled(call: Call, index: int) -> str:
+    at = call.args[index]
+    if call.failed:
+        return text.address(at)
+    return s.vector(call, at, text.signed(call.args[index + 1]), call.result or 0) or text.address(at)
+
+
+def _numbers(count: int) -> Decode:
+    """An array of ints that the call fills in."""
+
+    def show(call: Call, at: int) -> str | None:
+        found = call.values(at, f"{count}i")
+        return None if found is None else f"[{', '.join(map(str, found))}]"
+
+    return pointer(show)
+
+
+def _groups(call: Call, index: int) -> str:
+    at, count = call.args[index], call.result or 0
+    found = None if call.failed or not at else call.values(at, f"{count}I")
+    return text.address(at) if found is None else f"[{', '.join(map(str, found))}]"
+
+
+def _poll(call: Call, index: int) -> str:
+    at, count = call.args[index], call.args[index + 1] & _U32
+    return (s.poll_array(call, at, count) if at else None) or text.address(at)
+
+
+def _fd_set(call: Call, index: int) -> str:
+    at = call.args[index]
+    members = s.fd_set(call, at, text.signed(call.args[0])) if at else None
+    return text.address(at) if members is None else f"[{' '.join(map(str, members))}]"
+
+
+def _masked_set(call: Call, at: int) -> str | None:
+    """pselect6's sixth argument."""
+    found = call.values(at, "PL")
+    if found is None:
+        return None
+    at, size = found
+    raw = call.read(at, size) if at and call.word <= size <= 8 else None
+    mask = text.address(at) if raw is None else text.signal_set(int.from_bytes(raw, "little"))
+    return f"{{sigmask={mask}, sigsetsize={size}}}"
+
+
+def _status(call: Call, index: int) -> str:
+    """wait4's status: nothing is filled in if there was nobody."""
+    at = call.args[index]
+    found = call.values(at, "i") if at and call.result and not call.failed else None
+    return text.address(at) if found is None else f"[{s.wait_status(found[0] & _U32)}]"
+
+
+def _waited(call: Call, at: int) -> str | None:
+    """waitid's siginfo: all 0 if there was nobody."""
+    raw = call.read(at, 4)
+    return "{}" if raw == bytes(4) else s.siginfo_at(call, at)
+
+
+def _remaining(call: Call, index: int) -> str:
+    """What a sleep has left: only a signal makes it known."""
+    at = call.args[index]
+    if not at or call.result not in (-516, -4):
+        return text.address(at)
+    return s.timespec(call, at) or text.address(at)
+
+
+def _remaining64(call: Call, index: int) -> str:
+    at = call.args[index]
+    if not at or call.result not in (-516, -4):
+        return text.address(at)
+    return s.timespec64(call, at) or text.address(at)
+
+
+def _word(signed: bool = False) -> Decode:
+    def show(call: Call, at: int) -> str | None:
+        found = call.values(at, "l" if signed else "L")
+        return None if found is None else f"[{found[0]}]"
+
+    return pointer(show)
+
+
+def _entries(call: Call, index: int) -> str:
+    """getdents64: how many."""
+    at, size = call.args[index], call.result or 0
+    raw = None if call.failed else call.read(at, size)
+    if raw is None:
+        return text.address(at)
+    count = offset = 0
+    while offset + 18 < len(raw):
+        offset += int.from_bytes(raw[offset + 16 : offset + 18], "little") or len(raw)
+        count += 1
+    return f"{text.address(at)} /* {count} entries */"
+
+
+def _times(layout: str) -> Decode:
+    """utimensat's pair; the date in words behind each that is not 0."""
+
+    def two(call: Call, at: int) -> str | None:
+        found = call.values(at, layout * 2)
+        if found is None:
+            return None
+        parts = []
+        for seconds, fraction in (found[:2], found[2:]):
+            date = (
+                f" /* {_date(seconds, fraction)} */"
+                if 0 < seconds < _CALENDAR_ENDS and fraction < _UTIME_NOW - 1
+                else ""
+            )
+            name = _UTIMES.get(fraction)
+            parts.append(name or f"{{tv_sec={seconds}, tv_nsec={fraction}}}{date}")
+        return f"[{', '.join(parts)}]"
+
+    return given(two)
+
+
+def _date(seconds: int, fraction: int = 0) -> str:
+    fraction %= NSEC_PER_SEC
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{f'.{fraction:09}' if fraction else ''}+0000"
+
+
+def date_of(seconds: int) -> str:
+    """What time(2) returns, in words; nothing for a date that the calendar does not have."""
+    return f" ({_date(seconds)})" if 0 < seconds < _CALENDAR_ENDS else ""
+
+
+def _time(call: Call, at: int) -> str | None:
+    found = call.values(at, "l")
+    return None if found is None else f"[{found[0]} /* {_date(found[0])} */]"
+
+
+DECODERS: dict[str, Decode] = {
+    "fd": plain(lambda value: str(text.signed(value))),
+    "dirfd": plain(_dirfd),
+    "int": plain(lambda value: str(text.signed(value))),
+    "uint": plain(str, 32),
+    "long": _long,
+    "size": _size,
+    "long_long": _long_long,
+    "address": plain(text.address),
+    "hex": plain(text.number),
+    "hex32": plain(text.number, 32),
+    "page_offset": _page_offset,
+    "mode": plain(lambda value: text.mode(value & 0xFFFF)),
+    "signal": plain(lambda value: text.signal(text.signed(value))),
+    "signal_or_0": plain(lambda value: text.signal(value)),
+    "open_flags": plain(open_flags, 32),
+    "descriptor_flags": _flags(names.OPEN, "O"),
+    "fd_flags": _flags(names.FD_FLAGS, "FD"),
+    "fcntl": _choice(names.FCNTL, "F"),
+    "close_range": _flags(names.CLOSE_RANGE, "CLOSE_RANGE"),
+    "access": _flags(names.ACCESS, "?_OK"),
+    "at": _flags(names.AT, "AT"),
+    "faccessat": _flags(names.FACCESSAT, "AT"),
+    "rename": _flags(names.RENAME, "RENAME"),
+    "whence": _choice(names.WHENCE, "SEEK"),
+    "ioctl": plain(_ioctl, 32),
+    "prot": _flags(names.PROT, "PROT", 64),
+    "map": plain(_map_flags, 32),
+    "madvise": _choice(names.MADVISE, "MADV"),
+    "how": _choice(names.SIGPROCMASK, "SIG"),
+    "wait": _flags(names.WAIT, "W"),
+    "idtype": _choice(names.WAITID, "P"),
+    "clone": plain(_clone_flags, 32),
+    "futex": plain(_futex_operation, 32),
+    "bitset": plain(lambda value: "FUTEX_BITSET_MATCH_ANY" if value == _U32 else text.number(value), 32),
+    "regset": _choice(names.REGSETS, "NT"),
+    "clock": _choice(names.CLOCKS, "CLOCK"),
+    "timer": _flags(names.TIMER, "TIMER"),
+    "itimer": _choice(names.ITIMERS, "ITIMER"),
+    "rlimit_name": _choice(names.RLIMITS, "RLIMIT"),
+    "getrandom": _flags(names.GETRANDOM, "GRND"),
+    "arch_prctl": _choice(names.ARCH_PRCTL, "ARCH"),
+    "ptrace": _choice(names.PTRACE, "PTRACE"),
+    "ptrace_options": _flags(names.PTRACE_OPTIONS, "PTRACE_O", 64),
+    "path": given(_path),
+    "cwd": _working_directory,
+    "string": given(_string),
+    "data1": _data(1),
+    "data2": _data(2),
+    "filled": _filled,
+    "argv": _arguments,
+    "envp": _environment,
+    "iovec": _vector,
+    "iovec_filled": _vector_filled,
+    "ints1": _numbers(1),
+    "ints2": _numbers(2),
+    "groups": _groups,
+    "poll": _poll,
+    "fd_set": _fd_set,
+    "pselect_set": given(_masked_set),
+    "status": _status,
+    "waited": pointer(_waited),
+    "remaining": _remaining,
+    "remaining64": _remaining64,
+    "word": _word(),
+    "time": pointer(_time),
+    "entries": _entries,
+    "timespec": given(s.timespec),
+    "timespec64": given(s.timespec64),
+    "timespec_filled": pointer(s.timespec),
+    "timespec64_filled": pointer(s.timespec64),
+    "times": _times("ll"),
+    "times64": _times("qq"),
+    "timeval": given(s.timeval),
+    "timeval_filled": pointer(s.timeval),
+    "timezone_filled": pointer(s.timezone),
+    "itimerval": given(s.itimerval),
+    "itimerval_filled": pointer(s.itimerval),
+    "sigset": given(s.signal_set),
+    "sigset_filled": pointer(s.signal_set),
+    "old_sigset": given(s.old_signal_set),
+    "old_sigset_filled": pointer(s.old_signal_set),
+    "mask": plain(text.signal_set, 32),
+    "handler": plain(lambda value: names.HANDLERS.get(value) or f"{value:#x}"),
+    "sigaction": given(s.sigaction),
+    "sigaction_filled": pointer(s.sigaction),
+    "old_sigaction": given(s.old_sigaction),
+    "old_sigaction_filled": pointer(s.old_sigaction),
+    "stack": given(s.stack),
+    "stack_filled": pointer(s.stack),
+    "siginfo": given(s.siginfo_at),
+    "siginfo_filled": pointer(s.siginfo_at),
+    "stat_filled": pointer(s.stat),
+    "rlimit_filled": pointer(s.rlimit),
+    "rlimit64": given(s.rlimit64),
+    "rlimit64_filled": pointer(s.rlimit64),
+    "utsname_filled": pointer(s.utsname),
+    "user_desc": given(s.user_desc),
+    "user_desc_filled": pointer(s.user_desc),
+}

@@ -1,0 +1,245 @@
+"""--strace against strace itself: the same programs, natively under strace 6.1 (strace/record.sh) and in the emulator.
+
+Where two runs may differ, both are brought to one form: pids by their order of appearance, addresses, user ids, and of
+several tasks each one's own lines (which strace interleaves as it gets hold of them).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from lab_runs import text
+
+from emu.cli import main
+
+FOLDER = Path(__file__).parent / "strace"
+FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-w")
+OUR_UID = 1000
+PIDS = re.compile(r"((?:fork\(\)|clone\(.*\)) = |wait4\(|kill\(|si_pid=)(\d+)\b")
+PARENT_TID = re.compile(r"(parent_tid=\[)(\d+)")
+WAITED = re.compile(r"(^wait4\(.* = )(\d+)$")
+KNOWN = {
+    # A sleep that a handler has interrupted fails at once; Linux notes how to go on with it first.
+    "? ERESTART_RESTARTBLOCK (Interrupted by signal)": "-1 EINTR (Interrupted system call)",
+}
+
+
+def m32() -> bool:
+    done = subprocess.run(
+        ["gcc", "-m32", "-nostdlib", "-static", "-x", "c", "-o", "/dev/null", "-"], input=b"void _start(void) {}",
+        capture_output=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0
+
+
+ABIS = [64, pytest.param(32, marks=pytest.mark.skipif(not m32(), reason="gcc makes no i386 programs"))]
+
+
+def entry64(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+def ours(folder: Path, name: str, bits: int, *options: str) -> list[str]:
+    """The lines that we write of a program."""
+    program = folder / f"{name}{bits}"
+    if not program.exists():
+        subprocess.run(["gcc", f"-m{bits}", *FLAGS, "-o", program, FOLDER / f"{name}.c"], check=True)
+    result = entry64("exec", "--strace", "-o", str(folder / "trace"), *options, str(program))
+    assert "every invariant held" in result.stderr
+    return (folder / "trace").read_text().splitlines()
+
+
+def recorded(name: str, bits: int) -> list[str]:
+    """Those of strace, but for the execve with which it began the program."""
+    first, execve, *lines = (FOLDER / f"{name}{bits}.txt").read_text().splitlines()
+    assert first.startswith("# strace ")
+    assert "execve(" in execve
+    return lines
+
+
+def settled(line: str) -> str:
+    """A line without what the two kernels may choose."""
+    line = re.sub(r"\b0x[0-9a-f]{6,}\b", "ADDRESS", line)
+    line = re.sub(rf"si_uid=(0|{OUR_UID})\b", "si_uid=UID", line)
+    line = re.sub(r"tv_sec=2, tv_nsec=9\d{8}", "tv_sec=2, tv_nsec=LEFT", line)
+    for native, emulated in KNOWN.items():
+        line = line.replace(native, emulated)
+    return re.sub(r"\)\s+= ", ") = ", line)
+
+
+def by_task(lines: list[str]) -> list[tuple[list[str], list[str]]]:
+    """For each task, in order of appearance: its calls and its signals, each whole, with pids by that order."""
+    tasks: dict[str, list[str]] = defaultdict(list)
+    begun: dict[str, str] = {}
+    first = "1"
+    for line in lines:
+        match = re.match(r"(?:\[pid +(\d+)\] |(\d+) +)?(.*)$", line)
+        assert match
+        pid = match[1] or match[2] or first
+        rest = match[3]
+        if rest.endswith(" <unfinished ...>"):
+            begun[pid] = re.sub(r"^<\.\.\. \w+ resumed>", begun.pop(pid, ""), rest.removesuffix(" <unfinished ...>"))
+            tasks[pid] += []
+            continue
+        tasks[pid].append(re.sub(r"^<\.\.\. \w+ resumed>", begun.pop(pid, "").replace("\\", "\\\\"), rest))
+    numbers = {pid: f"PID{index}" for index, pid in enumerate(sorted(tasks, key=int), 1)}
+
+    def renamed(line: str) -> str:
+        def name(match: re.Match[str]) -> str:
+            return match[1] + numbers.get(match[2], match[2])
+
+        return WAITED.sub(name, PARENT_TID.sub(name, PIDS.sub(name, settled(line))))
+
+    named = [[renamed(line) for line in tasks[pid]] for pid in numbers]
+    return [
+        ([line for line in own if not line.startswith("---")], [line for line in own if line.startswith("---")])
+        for own in named
+    ]
+
+
+# --- strace itself as the judge ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("bits", ABIS)
+@pytest.mark.parametrize("name", ["files", "arguments"])
+def test_lines_of_one_task_are_those_of_strace_to_the_column(programs: Path, name: str, bits: int) -> None:
+    address = re.compile(r"\b0x[0-9a-f]{6,} *")
+    found = [address.sub("ADDRESS", line) for line in ours(programs, name, bits)]
+    assert found == [address.sub("ADDRESS", line) for line in recorded(name, bits)]
+
+
+@pytest.mark.parametrize("bits", ABIS)
+def test_signals_and_restarted_calls_are_shown_as_by_strace(programs: Path, bits: int) -> None:
+    pid = recorded("signals", bits)[0].split()[0]
+    native = [re.sub(rf"\b{pid}\b", "1", re.sub(r"^\d+ +", "", line)) for line in recorded("signals", bits)]
+    assert [settled(line) for line in ours(programs, "signals", bits)] == [settled(line) for line in native]
+
+
+@pytest.mark.parametrize("bits", ABIS)
+def test_each_task_does_what_it_does_under_strace(programs: Path, bits: int) -> None:
+    native, emulated = by_task(recorded("processes", bits)), by_task(ours(programs, "processes", bits))
+    assert len(native) == len(emulated) == 10
+    for (calls, signals), (our_calls, our_signals) in zip(native, emulated, strict=True):
+        parents = (r"getppid\(\) = \d+", "getppid() = PARENT")
+        assert [re.sub(*parents, line) for line in our_calls] == [re.sub(*parents, line) for line in calls]
+        assert our_signals == signals
+
+
+def test_a_break_in_a_decoder_is_noticed(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from emu.lab.observers.strace import arguments
+
+    monkeypatch.setitem(arguments.names.WHENCE, 0, "SEEK_CUR")
+    with pytest.raises(AssertionError, match="SEEK_CUR"):
+        test_lines_of_one_task_are_those_of_strace_to_the_column(programs, "files", 64)
+
+
+# --- the shape of the whole -------------------------------------------------------------------------------------------
+def test_lines_of_several_tasks_name_them_and_halves_are_marked(programs: Path) -> None:
+    lines = ours(programs, "processes", 64)
+    assert lines[0] == "pipe([3, 4])                            = 0"
+    assert "[pid     2] exit_group(5)               = ?" in lines
+    assert "[pid     2] +++ exited with 5 +++" in lines
+    at = lines.index("[pid     1] wait4(3,  <unfinished ...>")
+    assert lines[at + 1 : at + 4] == [
+        "[pid     3] <... pause resumed>)        = ?",
+        "[pid     3] +++ killed by SIGKILL +++",
+        "<... wait4 resumed>[{WIFSIGNALED(s) && WTERMSIG(s) == SIGKILL}], WSTOPPED|__WALL, NULL) = 3",
+    ]
+    assert lines[-1] == "+++ exited with 0 +++"
+
+
+def test_the_classic_kernel_shows_the_same(programs: Path) -> None:
+    newer = ours(programs, "signals", 64)
+    assert [settled(line) for line in ours(programs, "signals", 64, "--kernel", "linux-2.6")] == list(
+        map(settled, newer)
+    )
+
+
+def test_strace_goes_to_stderr_and_leaves_the_report_alone() -> None:
+    plain, traced = entry64("run", "syscall-getpid"), entry64("run", "syscall-getpid", "--strace")
+    assert traced.stdout == plain.stdout
+    assert traced.stderr.splitlines()[-3:] == [
+        "getpid()                                = 1",
+        "exit_group(0)                           = ?",
+        "+++ exited with 0 +++",
+    ]
+
+
+def test_a_string_in_a_page_that_was_never_touched_is_read(tmp_path: Path) -> None:
+    asm = """
+_start:
+    leaq    name(%rip), %rdi
+    xorl    %esi, %esi
+    movl    $SYS_open, %eax
+    syscall
+    movl    $SYS_exit_group, %eax
+    syscall
+.section .rodata,"a",@progbits
+    .fill   5000
+name:
+    .asciz  "/far/away"
+"""
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(text("", asm))
+    stderr = entry64("run", str(scenario), "--strace").stderr
+    assert stderr.startswith('open("/far/away", O_RDONLY)             = -1 ENOENT (No such file or directory)\n')
+
+
+def test_several_runs_are_told_apart() -> None:
+    lines = entry64("run", "syscall-getpid", "timer-interrupt", "--strace").stderr.splitlines()
+    assert [line for line in lines if line.startswith("==")] == ["== syscall-getpid", "== timer-interrupt"]
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+def test_the_summary_counts_calls_errors_and_instructions(programs: Path) -> None:
+    head, rule, *rows, second, total = ours(programs, "files", 64, "-c")
+    assert head == "% time instructions    per call     calls    errors syscall"
+    assert rule == second
+    counted = {row.split()[-1]: row.split() for row in rows}
+    assert counted["open"][3:] == ["4", "3", "open"]
+    assert counted["exit_group"][3:] == ["1", "exit_group"]
+    assert total.split()[0] == "100.00"
+    assert int(total.split()[1]) == sum(int(row.split()[1]) for row in rows)
+    assert int(total.split()[3]) == sum(int(row.split()[3]) for row in rows)
+    assert [int(row.split()[1]) for row in rows] == sorted((int(row.split()[1]) for row in rows), reverse=True)
+
+
+def test_a_call_that_sleeps_costs_what_its_own_task_executes(programs: Path) -> None:
+    rows = {row.split()[-1]: row.split() for row in ours(programs, "signals", 64, "-c")}
+    # 20 ms of sleep are 20,000,000 instructions of the idle task.
+    assert 100 < int(rows["nanosleep"][2]) < 2_000
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-c",), "-c says how to write what --strace shows; give --strace too"),
+        (("-o", "x"), "-o says how to write what --strace shows; give --strace too"),
+        (("--strace", "-o", "-", "--json"), "--json and -o - would mix on stdout"),
+        (("--strace", "-o", "x", "--ftrace", "./x"), "-o and --ftrace ./x would mix in ./x"),
+        (("--strace", "-o", "/none/x"), "/none/x: cannot be written: No such file or directory"),
+        (("--strace", "-o", ""), ": cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_message_and_status_2(options: tuple[str, ...], message: str) -> None:
+    result = entry64("run", "syscall-getpid", *options)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_exec_keeps_the_programs_output_alone(programs: Path) -> None:
+    ours(programs, "files", 64)
+    result = entry64("exec", "--ftrace", "-", str(programs / "files64"))
+    assert result.exit_code == 2
+    assert "the program's output and --ftrace - would mix on stdout" in result.output
