@@ -19,6 +19,7 @@ import click
 from emu.cli_options import Watching, observers, own_sources, read_sources
 from emu.cli_output import outputs, text_file
 from emu.cli_sweep import add_commands
+from emu.cli_table import table
 from emu.errors import Entry64Error
 
 TOUR = ("syscall-getpid", "timer-interrupt", "demand-paging", "nmi-in-syscall-gap")
@@ -266,6 +267,7 @@ def image(
 
 
 add_commands(main)
+main.add_command(table)
 
 if __name__ == "__main__":
     main()

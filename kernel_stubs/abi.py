@@ -89,8 +89,8 @@ class PtRegs(Struct):
 
     @property
     def user_mode(self) -> bool:
-        """Whether the interrupted code ran at CPL 3."""
-        return self.cs & 3 == 3
+        """Whether the interrupted code was not the kernel's: any CPL but 0, as the assembly tests too."""
+        return bool(self.cs & 3)
 
 
 @layout(pack=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/tutorial.md")
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/tables.md")
 BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.M | re.S)
 KERNEL_ADDRESS = re.compile(r"\bffff[89a-f][0-9a-f]{11}\b")  # moves with every change of an image
 

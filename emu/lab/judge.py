@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from emu.lab.outcome import Outcome
 from emu.lab.rig import Facts
-from emu.lab.scenario import Expect
+from emu.lab.scenario import Cell, Expect
 from kernel_stubs.signal import signal_name
 
 _SHOWN = 200
@@ -29,6 +30,19 @@ def unmet(expect: Expect, facts: Facts) -> Iterator[str]:
     if expect.violation is not None and [v.invariant for v in facts.violations[:1]] != [expect.violation]:
         broken = ", ".join(dict.fromkeys(v.invariant for v in facts.violations)) or "none"
         yield f"expected the first violation to be of {expect.violation!r}; violated were, in this order: {broken}"
+
+
+def unmet_cells(cells: Sequence[Cell], outcomes: Sequence[Outcome | None]) -> Iterator[str]:
+    """Every cell of a table that was measured otherwise."""
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        name = ", ".join(filter(None, (f"table {cell.table}", cell.row, cell.column)))
+        if outcome is None:
+            yield f"{name}: the instruction at {cell.at} was never reached"
+            continue
+        for aspect, wanted in cell.is_.stated().items():
+            got = getattr(outcome, aspect)
+            if got != wanted:
+                yield f"{name}: expected {aspect} {wanted!r}, measured {got!r}"
 
 
 def _end(expect: Expect, facts: Facts) -> Iterator[str]:

@@ -103,13 +103,17 @@ class Places:
         kind, colon, rest = text.partition(":")
         if colon and kind in _STATE:
             return _STATE[kind](rest, where)
+        found = self.label(text, where)
+        return lambda kernel, core: found
+
+    def label(self, text: str, where: str) -> int:
+        """The address that `symbol` or `symbol+0x8` names, whatever is there."""
         image, _, rest = self._image(text)
         match = _NAME.fullmatch(rest)
         if not match:
             kinds = ", ".join(f"{kind}:..." for kind in ("user", *_STATE))
             raise ScenarioError(f"{where}: {text!r} is no address; give a number, symbol, symbol+0x8, {kinds}")
-        found = _symbol(image, match["name"], where) + _number(match["offset"] or "0")
-        return lambda kernel, core: found
+        return _symbol(image, match["name"], where) + _number(match["offset"] or "0")
 
 
 def _number(text: str) -> int:

@@ -17,6 +17,7 @@ from emu.events import CCalled, Delivered, Event, Note, Returned
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge
 from emu.lab.observers.path import PathSummary
+from emu.lab.outcome import Outcome, Outcomes, Subject
 from emu.lab.view import View
 from emu.lab.violation import Violation
 from emu.machine.end import End, EndKind
@@ -103,6 +104,8 @@ class Facts:
     """Injections that did not come about, and why."""
     violations: tuple[Violation, ...]
     unknown_syscalls: dict[str, int]
+    outcomes: tuple[Outcome | None, ...] = ()
+    """Of each subject."""
 
     def stream(self, descriptor: int) -> bytes:
         """All that was written to one file descriptor."""
@@ -167,6 +170,7 @@ class Rig:
         watch: Sequence[Tracing] = (),
         log: bool = True,
         on_output: Callable[[int, bytes], None] | None = None,
+        subjects: Sequence[Subject] = (),
     ) -> Facts:
         """One run. `allowed`: the ENDINGS of emu.lab.invariants that are no violation. Without `log` there is no path
         and nothing about calls, which a long run has too many of; `on_output` gets output while the program runs."""
@@ -182,6 +186,7 @@ class Rig:
             machine.observers.append(plan)
         if log:
             machine.observers += [facts, path]
+        outcomes = Outcomes(subjects, machine, view.symbol)
         fired: list[str] = []
         missed: list[str] = []
         begun = [(asked.boot or self._booted is None, asked.begin(view)) for asked in watch]
@@ -189,7 +194,7 @@ class Rig:
             if at_once:
                 watcher.attach(machine)
         later = [watcher for at_once, watcher in begun if not at_once]
-        end = self._drive(plan, budget, patience, fired, missed, on_output, later)
+        end = self._drive(plan, budget, patience, fired, missed, on_output, later, outcomes)
         for _, watcher in begun:
             watcher.finish()
         missed += [self._why_missed(injection, plan) for injection in plan.waiting]
@@ -212,6 +217,7 @@ class Rig:
             tuple(missed),
             tuple(judge.finish(end)),
             unknown_syscalls(system.kernel),
+            outcomes.finish(end),
         )
 
     def _rewind(self) -> None:
@@ -233,6 +239,7 @@ class Rig:
         missed: list[str],
         on_output: Callable[[int, bytes], None] | None,
         later: list[Attachable],
+        outcomes: Outcomes,
     ) -> End:
         """To the end. `later` are to be attached once the kernel has booted."""
         machine = self._system.machine
@@ -240,7 +247,8 @@ class Rig:
         while True:
             waiting = {self._booted} if later and self._booted is not None else set()
             for core in machine.cores:
-                core.set_breakpoints(plan.breakpoints(core.index) | (waiting if core.index == 0 else set()))
+                stops = plan.breakpoints(core.index) | outcomes.breakpoints(core.index)
+                core.set_breakpoints(stops | (waiting if core.index == 0 else set()))
             limit = min(budget, machine.cores[0].clock + SLICE if on_output else budget)
             index, end = machine.advance(limit, plan.next_counts(), patience.exhausted)
             core = machine.cores[index]
@@ -256,6 +264,8 @@ class Rig:
                 for watcher in later:
                     watcher.attach(machine)
                 later = []
+            if end.kind is EndKind.BREAKPOINT:
+                outcomes.arrived(core)
             ready = plan.due(core, arrived=end.kind is EndKind.BREAKPOINT)
             if end.kind is EndKind.LIMIT and core.clock >= budget and not ready:
                 return End(EndKind.LIMIT, end.ip, f"endless loop: instruction budget {budget} exhausted")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from shlex import join
 
@@ -11,7 +11,8 @@ from asm import AssemblyError, Image, assemble_untrusted
 from emu.errors import ImageError, ProgramError, ScenarioError, UnknownSymbolError
 from emu.lab.both_modes import check_both_modes
 from emu.lab.injection import Injection, resolve
-from emu.lab.judge import unmet
+from emu.lab.judge import unmet, unmet_cells
+from emu.lab.outcome import LONGEST_INSTRUCTION, Subject
 from emu.lab.places import Places
 from emu.lab.rig import Facts, Rig, Tracing
 from emu.lab.scenario import Scenario, ScenarioFile
@@ -81,6 +82,8 @@ class Prepared:
     options: BootOptions
     user: Image
     cases: tuple[Case, ...] = field(default=())
+    subjects: tuple[Subject, ...] = ()
+    """The instructions of the cells."""
 
     def case(self, name: str) -> Prepared:
         """This scenario with one of its cases only."""
@@ -88,7 +91,7 @@ class Prepared:
         if not chosen:
             known = ", ".join(case.name for case in self.cases[:8])
             raise ScenarioError(f"{self.file.name}: no case {name!r}; there are {known or 'none'} ...")
-        return Prepared(self.file, self.options, self.user, chosen)
+        return replace(self, cases=chosen)
 
 
 def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrides | None = None) -> Prepared:
@@ -140,7 +143,24 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
     for injections in resolve(specs, lambda index, key: file.where("inject", index, key), places, cpus):
         boundary = None if each is None else injections[each].boundary
         cases.append(Case(boundary.name if boundary else "", tuple(injections)))
-    return Prepared(file, options, user, tuple(cases))
+    return Prepared(file, options, user, tuple(cases), tuple(_subjects(file, places, image, user)))
+
+
+def _subjects(file: ScenarioFile, places: Places, image: Image, user: Image) -> Iterator[Subject]:
+    """The instruction of each cell."""
+    for index, cell in enumerate(file.scenario.cell):
+        where = file.where("cell", index, "at")
+        if cell.behind is not None:
+            start, end = places.label(cell.at, where), places.label(cell.behind, file.where("cell", index, "behind"))
+            if not 0 < end - start <= LONGEST_INSTRUCTION:
+                raise ScenarioError(f"{where}: {cell.behind} is not the end of an instruction that begins at {cell.at}")
+            yield Subject(start, end - start)
+            continue
+        address, *more = places.boundary(cell.at, where).addresses
+        instruction = (user if cell.at.startswith("user:") else image).instruction_at(address)
+        if more or instruction is None:
+            raise ScenarioError(f"{where}: {cell.at} is not one instruction")
+        yield Subject(address, instruction.size)
 
 
 def _assemble(file: ScenarioFile) -> Image:
@@ -190,6 +210,7 @@ def run_prepared(
             reproduce,
             allowed=allowed_endings(scenario),
             watch=watch(case.name) if watch else (),
+            subjects=prepared.subjects,
         )
         yield _report(prepared.file.name, scenario, case.name, facts, reproduce)
 
@@ -204,7 +225,7 @@ def _report(name: str, scenario: Scenario, case: str, facts: Facts, reproduce: s
     # What follows the violation that a scenario announces is its consequence.
     announced = known is not None and facts.violations[:1] and facts.violations[0].invariant == known
     unexpected = () if announced else facts.violations
-    shortfalls = tuple(unmet(scenario.expect, facts))
+    shortfalls = (*unmet(scenario.expect, facts), *unmet_cells(scenario.cell, facts.outcomes))
     return Report(name, scenario.title, scenario.shows.strip(), case, facts, unexpected, shortfalls, reproduce)
 
 

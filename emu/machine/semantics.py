@@ -92,7 +92,10 @@ def wrmsr(core: Core) -> bool:
 
 def unmask(core: Core) -> bool:
     """STI and POPF: one step, then the machine looks at its pending interrupts again."""
-    core.execute_one()
+    stepped = core.debug.begin()
+    stop = core.execute_one()
+    if stepped and stop.kind is StopKind.COUNT:
+        core.debug.executed()  # a POPF that clears TF: the engine's trap comes too late to be one
     return True
 
 

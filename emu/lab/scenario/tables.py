@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from emu.lab.scenario.cell import Cell
 from emu.lab.scenario.inject import Inject
 from emu.lab.scenario.values import Model, SignalNumber, Texts, Values
 from emu.machine.profile import Profile
@@ -167,10 +168,13 @@ class Scenario(Model):
     options: Options = Options()
     inject: Annotated[tuple[Inject, ...], Field(strict=False, max_length=64)] = ()
     expect: Expect = Expect()
+    cell: Annotated[tuple[Cell, ...], Field(strict=False, max_length=64)] = ()
     sweep: Sweep | None = None
 
     @model_validator(mode="after")
     def _one_each(self) -> Scenario:
         if sum(injection.each is not None for injection in self.inject) > 1:
             raise ValueError("only one [[inject]] may have each")
+        if self.cell and any(injection.each is not None for injection in self.inject):
+            raise ValueError("a scenario with a [[cell]] is one run: no [[inject]] may have each")
         return self
