@@ -51,7 +51,10 @@ class Cpu(HookedEngine):
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None
+        if (self.state.hflags & 3 == 3 or (passes and ip in self._leaving)) and not self._hooks_in_user_mode:
+            self._code_hooks.only_count()
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
+        self._code_hooks.all()
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._saved)
         stop = self._explain(status, count, self._counter.value)

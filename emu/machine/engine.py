@@ -144,7 +144,8 @@ def set_selector(segment: Segment, selector: int, flags: int, base: int = 0, lim
     segment.selector, segment.flags, segment.base, segment.limit = selector, flags, base, limit
 
 
-def _expect(what: str, found: object, wanted: object) -> None:
+def expect(what: str, found: object, wanted: object) -> None:
+    """EngineError, with the difference, if this build of the engine is not the measured one."""
     if found != wanted:
         raise EngineError(
             f"unicorn {unicorn.__version__}: {what} is {found!r} where {wanted!r} was expected; "
@@ -152,7 +153,7 @@ def _expect(what: str, found: object, wanted: object) -> None:
         )
 
 
-def _scratch_engine() -> tuple[Uc, mmap.mmap]:
+def scratch_engine() -> tuple[Uc, mmap.mmap]:
     """Long mode with 2 MiB at 0x200000 mapped user and 0 mapped kernel; GDT at 0x6000."""
     ram = mmap.mmap(-1, 4 << 20)
     uc = Uc(UC_ARCH_X86, UC_MODE_64, CPU_MODEL)
@@ -191,17 +192,17 @@ def _check_registers(uc: Uc) -> None:
     context = uc.context_save()
     cpu = view(context)
     for n, name in enumerate(msrs):
-        _expect(f"saved {name}", getattr(cpu, name), 0x1100 + n)
-    _expect("saved GS base", cpu.segs[5].base, 0xFFFF888011110100)
-    _expect("saved EFER", cpu.efer, 0xD01)
-    _expect("saved CR2", cpu.cr[2], 0x123456789ABC)
-    _expect("saved CR3", cpu.cr[3], 0x1000)
-    _expect("saved CR4", cpu.cr[4], 0x620)
-    _expect("saved IDT base", cpu.idt.base, 0xFFFF888011110101)
-    _expect("saved GDT base", cpu.gdt.base, 0x6000)
-    _expect("saved TR base", cpu.tr.base, 0xFFFF888011110102)
-    _expect("saved DR0", cpu.dr[0], 0x11110103)
-    _expect("saved registers", [cpu.regs[n] for n in (0, 1, 2, 3, 15)], [0x2220, 0x2221, 0x2222, 0x2223, 0x222F])
+        expect(f"saved {name}", getattr(cpu, name), 0x1100 + n)
+    expect("saved GS base", cpu.segs[5].base, 0xFFFF888011110100)
+    expect("saved EFER", cpu.efer, 0xD01)
+    expect("saved CR2", cpu.cr[2], 0x123456789ABC)
+    expect("saved CR3", cpu.cr[3], 0x1000)
+    expect("saved CR4", cpu.cr[4], 0x620)
+    expect("saved IDT base", cpu.idt.base, 0xFFFF888011110101)
+    expect("saved GDT base", cpu.gdt.base, 0x6000)
+    expect("saved TR base", cpu.tr.base, 0xFFFF888011110102)
+    expect("saved DR0", cpu.dr[0], 0x11110103)
+    expect("saved registers", [cpu.regs[n] for n in (0, 1, 2, 3, 15)], [0x2220, 0x2221, 0x2222, 0x2223, 0x222F])
 
 
 def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
@@ -226,12 +227,12 @@ def _check_execution(uc: Uc, ram: mmap.mmap) -> None:
     at = handle(uc) + COUNTER_OFFSET
     counter, count = ctypes.c_uint64.from_address(at).value, ctypes.c_uint64.from_address(at + 8).value
     uc.context_update(context)
-    _expect("CPL after IRETQ", cpu.hflags & 3, 3)
-    _expect("CS after IRETQ", cpu.segs[1].selector, 0x33)
-    _expect("RIP of the fault", cpu.rip, 0x200006)
-    _expect("RFLAGS at rest", cpu.eflags & 0xFFFF, 0xED7)
-    _expect("vector and error code", seen, [(13, 0x68)])
-    _expect("instruction counter", (counter, count), (5, 7))
+    expect("CPL after IRETQ", cpu.hflags & 3, 3)
+    expect("CS after IRETQ", cpu.segs[1].selector, 0x33)
+    expect("RIP of the fault", cpu.rip, 0x200006)
+    expect("RFLAGS at rest", cpu.eflags & 0xFFFF, 0xED7)
+    expect("vector and error code", seen, [(13, 0x68)])
+    expect("instruction counter", (counter, count), (5, 7))
 
 
 def _check_flags_of_fault(uc: Uc, ram: mmap.mmap) -> None:
@@ -244,8 +245,8 @@ def _check_flags_of_fault(uc: Uc, ram: mmap.mmap) -> None:
     ram[0x200010:0x200017] = b"\x48\x83\xfa\x7f\x48\x89\x18"  # cmp $0x7f,%rdx; mov %rbx,(%rax)
     uc.emu_start(0x200010, 0xDEADBEEF00000000, 0, 7)
     uc.context_update(context)
-    _expect("RIP of a fault behind CMP", cpu.rip, 0x200014)
-    _expect("flags of a fault behind CMP", (cpu.cc_op == CC_OP_EFLAGS, cpu.cc_src), (False, 0x14))
+    expect("RIP of a fault behind CMP", cpu.rip, 0x200014)
+    expect("flags of a fault behind CMP", (cpu.cc_op == CC_OP_EFLAGS, cpu.cc_src), (False, 0x14))
 
 
 def _check_code_hook(uc: Uc) -> None:
@@ -256,17 +257,17 @@ def _check_code_hook(uc: Uc) -> None:
     uc.ctl_flush_tb()
     uc.emu_start(0x200000, 0xDEADBEEF00000000, 0, 9)
     uc.context_update(context)
-    _expect("RIP at a code hook", cpu.rip, 0x200005)
-    _expect("counter at a code hook", ctypes.c_uint64.from_address(handle(uc) + COUNTER_OFFSET).value, 2)
+    expect("RIP at a code hook", cpu.rip, 0x200005)
+    expect("counter at a code hook", ctypes.c_uint64.from_address(handle(uc) + COUNTER_OFFSET).value, 2)
     uc.hook_del(hook)
 
 
 @cache
 def probe() -> None:
     """Check once a process that this engine build is the measured one; EngineError with the difference if not."""
-    uc, ram = _scratch_engine()
+    uc, ram = scratch_engine()
     if context_size(uc) < ctypes.sizeof(SavedCpu):
-        _expect("the context's size", context_size(uc), f">= {ctypes.sizeof(SavedCpu)}")
+        expect("the context's size", context_size(uc), f">= {ctypes.sizeof(SavedCpu)}")
     _check_registers(uc)
     _check_execution(uc, ram)
     _check_flags_of_fault(uc, ram)

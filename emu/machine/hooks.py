@@ -22,7 +22,7 @@ from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
 from emu.arch import Vector, is_canonical
-from emu.machine import engine
+from emu.machine import code_hooks, engine
 from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
 from emu.machine.stop import Stop, StopKind
@@ -36,7 +36,7 @@ _MEMORY_CB = ctypes.CFUNCTYPE(
 )
 _OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
 
-
+_KERNEL_HALF = 1 << 63
 _REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
 
 
@@ -45,6 +45,7 @@ class HookedEngine(Registers):
 
     def __init__(self, index: int, memory: Memory) -> None:
         engine.probe()
+        code_hooks.probe()
         self.index = index
         self.memory = memory
         self._uc = Uc(UC_ARCH_X86, UC_MODE_64, engine.CPU_MODEL)
@@ -56,6 +57,7 @@ class HookedEngine(Registers):
         self._uc.reg_write(x86.UC_X86_REG_FPCW, 0x40)
         self._uc.reg_write(x86.UC_X86_REG_MXCSR, 0x1F80)
         self._uch = self._uc._uch
+        self._code_hooks = code_hooks.CodeHooks(self._uc)
         self._context = self._uc.context_save()
         self._saved = self._context.context
         super().__init__(engine.view(self._context))
@@ -71,6 +73,8 @@ class HookedEngine(Registers):
         self._stops: dict[int, int] = {}
         """Address -> its hook, 0 if a span's hook covers it."""
         self._spans: list[tuple[int, int]] = []
+        self._hooks_in_user_mode = False
+        self._leaving: frozenset[int] = frozenset()
         self._quiet: frozenset[int] = frozenset()
         self._noted: frozenset[int] = frozenset()
         self._canonical: dict[int, int] = {}
@@ -95,8 +99,13 @@ class HookedEngine(Registers):
         )
         if status:
             raise RuntimeError(f"uc_hook_add: status {status}")
+        self._code_hooks.changed()
         self._keep.append(callback)
         return hook.value
+
+    def _unhook(self, hook: int) -> None:
+        uclib.uc_hook_del(self._uch, ctypes.c_size_t(hook))
+        self._code_hooks.changed()
 
     def _install_hooks(self) -> None:
         uch, stop_engine = self._uch, uclib.uc_emu_stop
@@ -195,7 +204,7 @@ class HookedEngine(Registers):
             self._watch_hook = self._hook(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, _MEMORY_CB(on_access))
             self.flush_code()
         elif not on and self._watch_hook is not None:
-            uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._watch_hook))
+            self._unhook(self._watch_hook)
             self._watch_hook = None
             self.accesses.clear()
             self.flush_code()
@@ -219,7 +228,7 @@ class HookedEngine(Registers):
         for address in addresses:
             if address in self._stops:
                 continue
-            # One hook an address: a second one would stop what the first one has just let pass.
+            # One hook an address: a second one would stop what the first has let pass.
             covered = any(first <= address <= last for first, last in self._spans)
             self._stops[address] = 0 if covered else self._hook(UC_HOOK_CODE, self._on_code, address, address)
         self.flush_code()
@@ -235,7 +244,7 @@ class HookedEngine(Registers):
     def _delete_hooks(self, addresses: Iterable[int]) -> None:
         for address in addresses:
             if self._stops[address]:
-                uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._stops[address]))
+                self._unhook(self._stops[address])
                 self._stops[address] = 0
 
     def quiet(self, addresses: frozenset[int]) -> None:
@@ -256,7 +265,7 @@ class HookedEngine(Registers):
         self._noted = addresses
 
     def show(self, context: bytes) -> None:
-        """Registers read as in a noted context, or one saved at rest; write nothing before the saved one is back."""
+        """Registers read as in a noted context; write nothing before the saved one is back."""
         ctypes.memmove(self._context_address, context, self._context_size)
 
     def trace(self, on_instruction: Callable[[int], None] | None) -> None:
@@ -265,7 +274,7 @@ class HookedEngine(Registers):
         The callback may read, through `peek`, and nothing else.
         """
         if self._trace_hook is not None:
-            uclib.uc_hook_del(self._uch, ctypes.c_size_t(self._trace_hook))
+            self._unhook(self._trace_hook)
             self._trace_hook = None
         if on_instruction is not None:
             note = on_instruction
@@ -281,6 +290,12 @@ class HookedEngine(Registers):
         uclib.uc_context_save(self._uch, self._saved)
         return self.state
 
+    def leaves_at(self, addresses: frozenset[int]) -> None:
+        """Instructions here end in user mode if they do not fault."""
+        self._leaving = addresses
+
     def flush_code(self) -> None:
         """Drop all translations: hooks changed, or code was written by the host."""
+        lowest = min((*self._stops, *(first for first, _ in self._spans)), default=_KERNEL_HALF)
+        self._hooks_in_user_mode = lowest < _KERNEL_HALF or self._trace_hook is not None
         self._uc.ctl_flush_tb()

@@ -36,6 +36,7 @@ class StopPoints:
         self.special.update(special)
         self._unmasking = frozenset(a for a, name in self.special.items() if name in semantics.UNMASKING)
         self._swapping = frozenset(a for a, name in self.special.items() if name == "swapgs")
+        self._cpu.leaves_at(frozenset(a for a, name in self.special.items() if name in semantics.SYSRET))
         self._bases = {
             address: REGISTER_NAMES.index(name.rpartition("%")[2])
             for address, name in self.special.items()

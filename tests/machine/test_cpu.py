@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emu.errors import EngineError
 from emu.events import Delivered
-from emu.machine import engine
+from emu.machine import code_hooks, engine
 from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RAX, RCX
@@ -105,3 +105,13 @@ def test_an_engine_with_another_layout_is_refused_with_its_version(monkeypatch):
     monkeypatch.undo()
     engine.probe.cache_clear()
     engine.probe()
+
+
+def test_a_code_hook_list_at_another_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    code_hooks.probe.cache_clear()
+    monkeypatch.setattr(code_hooks, "_CODE_HOOKS_OFFSET", 880 + 48)  # the list of another kind of hook
+    with pytest.raises(EngineError, match=r"unicorn \d.*list of code hooks.*pip install unicorn"):
+        code_hooks.probe()
+    monkeypatch.undo()
+    code_hooks.probe.cache_clear()
+    code_hooks.probe()
