@@ -1,6 +1,4 @@
-"""`make bench`: how fast we are, each figure beside what the engine alone does on this machine in the same run.
-
-    python -m emu.lab.speed [FILE.json]
+"""System calls, injections and traces of a getpid loop; and what a start costs.
 
 The engine's limit is the same stops without any of our work: what Python callbacks, context copies and engine starts
 cost by themselves.
@@ -9,20 +7,16 @@ cost by themselves.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from asm import assemble_text
 from emu.lab.invariants import Judge
 from emu.lab.observers.trace import TextTrace
+from emu.lab.speed.figure import Figure, rate
 from emu.lab.view import View
 from emu.machine.core import Core
 from emu.machine.end import EndKind
@@ -39,32 +33,6 @@ _start:
     syscall
     jmp     _start
 """
-SECONDS = 1.0
-"""Each figure is measured for about this long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    value: float
-    unit: str
-    limit_name: str
-    limit: float
-    goal: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the goal is met: a rate at least, a time at most."""
-        return self.value <= self.goal if self.unit == "s" else self.value >= self.goal
-
-    def line(self, width: int) -> str:
-        """A row of the table."""
-        digits = ",.3f" if self.unit == "s" else ",.0f"
-        goal = f"goal {self.goal:>8,g} {'met' if self.met else 'MISSED'}" if self.goal else ""
-        limit = f"{self.limit_name}: {self.limit:{digits}} {self.unit}"
-        return f"{self.name:{width}}  {self.value:>9{digits}} {self.unit:2}  {goal:20}  {limit}"
 
 
 def _system() -> tuple[System, Core]:
@@ -80,15 +48,6 @@ def _system() -> tuple[System, Core]:
         raise RuntimeError("the bench program did not reach its system call")
     core.set_breakpoints(set())
     return system, core
-
-
-def _rate(work: Callable[[], int]) -> float:
-    """Units a second of `work`, which returns how many it did; once to warm up, then for about SECONDS."""
-    work()
-    done, start = 0, time.perf_counter()
-    while (spent := time.perf_counter() - start) < SECONDS:
-        done += work()
-    return done / spent
 
 
 def _round_trip(core: Core) -> int:
@@ -112,7 +71,7 @@ def syscalls(*, judged: bool) -> Figure:
         return 200
 
     name = "syscall round trips, all invariants" if judged else "syscall round trips"
-    return Figure(name, _rate(work), "/s", "five engine stops a round trip", _stops() / 5, 0 if judged else 15_000)
+    return Figure(name, rate(work), "/s", "five engine stops a round trip", _stops() / 5, 0 if judged else 15_000)
 
 
 def _stops() -> float:
@@ -126,7 +85,7 @@ def _stops() -> float:
             cpu.run(3)
         return 1000
 
-    return _rate(work)
+    return rate(work)
 
 
 def injections() -> Figure:
@@ -156,7 +115,7 @@ def injections() -> Figure:
                 raise RuntimeError(f"boundary {boundary}: {end}, {judge.violations}")
         return length - 3
 
-    rate = _rate(work)
+    found = rate(work)
     used = machine.memory.used
 
     def engine_only() -> int:
@@ -170,7 +129,7 @@ def injections() -> Figure:
         return 200
 
     return Figure(
-        "NMI injections", rate, "/s", f"copying {used >> 10} KiB + 10 engine stops", _rate(engine_only), 4_000
+        "NMI injections", found, "/s", f"copying {used >> 10} KiB + 10 engine stops", rate(engine_only), 4_000
     )
 
 
@@ -192,10 +151,10 @@ def tracing(*, registers: bool) -> Figure:
         core.advance(clock + 20_000)
         return core.clock - clock
 
-    rate = _rate(work)
+    found = rate(work)
     name = "traced instructions, with registers" if registers else "traced instructions"
     return Figure(
-        name, rate, "/s", "the engine's callbacks alone", _callbacks(registers), 130_000 if registers else 300_000
+        name, found, "/s", "the engine's callbacks alone", _callbacks(registers), 130_000 if registers else 300_000
     )
 
 
@@ -218,7 +177,7 @@ def _callbacks(registers: bool) -> float:
         core.advance(clock + 20_000)
         return core.clock - clock
 
-    return _rate(work)
+    return rate(work)
 
 
 def start_to_verdict() -> Figure:
@@ -239,26 +198,3 @@ def start_to_verdict() -> Figure:
     bare = best("-c", "import unicorn, keystone, capstone, pydantic, click; unicorn.Uc(4, 8)")
     ours = best("-m", "emu.cli", "run", "nmi-in-syscall-gap")
     return Figure("start to verdict of one scenario", ours, "s", "importing the libraries", bare, 0.6)
-
-
-def main() -> None:
-    """Measure, print the table, write the JSON file."""
-    figures = [
-        syscalls(judged=False),
-        syscalls(judged=True),
-        injections(),
-        tracing(registers=False),
-        tracing(registers=True),
-        start_to_verdict(),
-    ]
-    width = max(len(f.name) for f in figures)
-    for figure in figures:
-        print(figure.line(width))
-    table = {f.name: round(f.value, 4) for f in figures} | {f"{f.name}: engine's limit": f.limit for f in figures}
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.gettempdir()) / "bench.json"
-    target.write_text(json.dumps(table, indent=2) + "\n")
-    print(f"written to {target}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Benchmarks: how fast we are, beside what the engine or the machine could do at best in the same run."""

@@ -1,0 +1,45 @@
+"""One line of the table of `make bench`: our figure beside its goal and its limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECONDS = 1.0
+"""Each rate is measured for about this long."""
+_AT_MOST = ("s", "times", "MiB")
+"""Units of which less is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: str
+    limit_name: str
+    limit: float
+    goal: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met: a rate at least, a time at most."""
+        return self.value <= self.goal if self.unit in _AT_MOST else self.value >= self.goal
+
+    def line(self, width: int) -> str:
+        """A row of the table."""
+        digits = ",.0f" if self.value >= 1000 else ",.2f"
+        goal = f"goal {self.goal:>8,g} {'met' if self.met else 'MISSED'}" if self.goal else ""
+        limit = f"{self.limit_name}: {self.limit:{digits}} {self.unit}"
+        return f"{self.name:{width}}  {self.value:>9{digits}} {self.unit:5}  {goal:20}  {limit}"
+
+
+def rate(work: Callable[[], int]) -> float:
+    """Units a second of `work`, which returns how many it did; once to warm up, then for about SECONDS."""
+    work()
+    done, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < SECONDS:
+        done += work()
+    return done / spent
