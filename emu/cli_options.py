@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from emu.lab.rig import Tracing
 
 own_sources = click.option(
-    "--sources", metavar="FOLDER", help="Assemble the kernel image from this folder's sources, which hold an image.S."
-)
+    "--sources", metavar="FOLDER",
+    help="Assemble the kernel image from this folder's sources, which hold an image.S; hole:NAME for linux-6 with a "
+    "hole of history in it.",
+)  # fmt: skip
 
 
 _STRACE = (
@@ -75,6 +77,9 @@ def _to_stderr(text: str) -> None:
 
 def read_sources(folder: str | None) -> Any:
     """(name, text) of each source, or None; typed where it is used, to keep the import lazy."""
+    from kernel_stubs.holes import PREFIX, sources_with
     from kernel_stubs.kernel_image import read_sources as read
 
-    return None if folder is None else read(Path(folder))
+    if folder is None:
+        return None
+    return sources_with(folder.removeprefix(PREFIX)) if folder.startswith(PREFIX) else read(Path(folder))

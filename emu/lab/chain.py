@@ -68,10 +68,11 @@ class Closing(Enum):
 
 
 class Return(NamedTuple):
-    """A return: how it went, and the entry that it ended (or goes on with, for REPEAT)."""
+    """A return: how it went, the entry that it ended (or goes on with, for REPEAT), and the instruction it was."""
 
     how: Closing
     entry: Entry | None
+    ip: int = 0
 
 
 @record
@@ -193,27 +194,27 @@ class EntryChain:
         entries = self._open.get(cpu, ())
         if frame.cs & 3:
             self._open[cpu] = ()
-            self.last_return = Return(Closing.USER, entries[-1] if entries else None)
+            self.last_return = Return(Closing.USER, entries[-1] if entries else None, event.ip)
             return
         for index in range(len(entries) - 1, -1, -1):
             ip, cs, _, sp, _ = entries[index].words
             if ip == frame.ip and sp == frame.sp and cs == frame.cs:
-                self._close(cpu, entries, index, Closing.MATCH)
+                self._close(event, entries, index, Closing.MATCH)
                 return
         if frame.ip == self._repeat:
             for index in range(len(entries) - 1, -1, -1):
                 if entries[index].is_nmi:
                     self._open[cpu] = entries[: index + 1]
-                    self.last_return = Return(Closing.REPEAT, entries[index])
+                    self.last_return = Return(Closing.REPEAT, entries[index], event.ip)
                     return
         if not entries:
             self.last_return = _NOTHING
             return
-        self._close(cpu, entries, len(entries) - 1, Closing.CHANGED)
+        self._close(event, entries, len(entries) - 1, Closing.CHANGED)
 
-    def _close(self, cpu: int, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
-        self._open[cpu] = entries[:index]
-        self.last_return = Return(how, entries[index])
+    def _close(self, event: Returned, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
+        self._open[event.cpu] = entries[:index]
+        self.last_return = Return(how, entries[index], event.ip)
 
 
 _TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})

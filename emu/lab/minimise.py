@@ -114,7 +114,10 @@ def minimise(row: Row, image: Image | None, sources: Overrides | None) -> tuple[
 
 
 def _shows(text: str, row: Row, image: Image | None, sources: Overrides | None) -> bool:
-    """Whether a run's first violation is that of the row (or, for transparency, whether it ends unexpectedly)."""
+    """Whether a run's first violation is that of the row (or, for transparency, whether it ends unexpectedly).
+
+    Injections that the violation comes before are no obstacle: they are the first to be left out.
+    """
     try:
         prepared = prepare(parse_scenario(text, "finding.toml"), image, sources)
         rig = Rig(prepared.options, prepared.user)
@@ -122,11 +125,9 @@ def _shows(text: str, row: Row, image: Image | None, sources: Overrides | None) 
         facts = rig.run(prepared.cases[0].injections, scenario.budget, "", allowed=allowed_endings(scenario), log=False)
     except Entry64Error:
         return False
-    if facts.missed:
-        return False
     if row.invariant == TRANSPARENCY:
         wanted = scenario.expect.model_dump(exclude_defaults=True)
-        return not facts.violations and expectation(facts) != wanted
+        return not facts.missed and not facts.violations and expectation(facts) != wanted
     return bool(facts.violations) and (facts.violations[0].invariant, facts.violations[0].where) == (
         row.invariant,
         row.location,

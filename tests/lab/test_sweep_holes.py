@@ -1,177 +1,94 @@
-"""Holes that history knows, each put back into the sources: the sweep finds them without being told where to look."""
+"""Holes that history knows, put back into the sources: the sweeps of docs/holes.md find them, told nothing of them."""
 
 from __future__ import annotations
 
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
-from asm import Image
-from emu.lab.scenario import parse_scenario
-from emu.lab.sweep.command import Swept, sweep
-from emu.lab.sweep.scene import Options
-from emu.lab.sweep.store import Store
-from emu.machine.profile import Profile
-from kernel_stubs.abi import CpuEntryArea, cpu_entry_area
-from kernel_stubs.kernel_image import build_image, source_files
+from emu.cli import main
+from emu.errors import ImageError
+from emu.lab.minimise import findings
+from emu.lab.shipped import find_scenario
+from emu.lab.sweep.case import CLEAN, PENDING
+from emu.lab.sweep.pool import Job, Workshop
+from emu.lab.sweep.scene import Options, Scene
+from emu.lab.sweep.store import Row
+from kernel_stubs.holes import Change, Hole, holes, sources_with
+from kernel_stubs.kernel_image import source_files
 
-GETPID = """
-_start:
-    movl    $SYS_getpid, %eax
-    syscall
-    movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
-    syscall
-"""
-ENTRY = "entry_SYSCALL_64..entry_SYSCALL_64_after_hwframe"
+PAGE = Path(__file__).parents[2] / "docs" / "holes.md"
+_CELLS = re.compile(r"\| `(?P<hole>[\w-]+)` \| .* \| `entry64 sweep (?P<command>[^`]+)` \| (?P<found>[^|]+) \|")
+TABLE = {match["hole"]: match for line in PAGE.read_text().splitlines() if (match := _CELLS.fullmatch(line))}
 
 
-def changed(*edits: tuple[str, str, str], fsgsbase: bool = True) -> Image:
-    """The image with (file, old, new) applied; each old text stands there exactly once."""
-    sources = source_files("linux-6")
-    for name, old, new in edits:
-        assert sources[name].count(old) == 1, f"{name}: {old!r} stands there {sources[name].count(old)} times"
-        sources[name] = sources[name].replace(old, new)
-    overrides = tuple((name, sources[name]) for name in dict.fromkeys(edit[0] for edit in edits))
-    return build_image("linux-6", Profile(fsgsbase=fsgsbase), overrides)
+def asked(command: str) -> tuple[str, Options]:
+    """The scenario of a command of the page, and its options without the hole."""
+    scenario, *words = shlex.split(command)
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    assert set(given) <= {"--event", "--depth", "--window", "--sources"}
+    return scenario, Options((given["--event"],), int(given.get("--depth", 1)), given.get("--window", ""))
 
 
-def swept(
-    image: Image | None,
-    *events: str,
-    asm: str = GETPID,
-    depth: int = 1,
-    window: str = "",
-    fsgsbase: bool = True,
-    tables: str = "",
-) -> Swept:
-    text = f"title = 't'\ncpu = {{ fsgsbase = {str(fsgsbase).lower()} }}\n[user]\nasm = '''{asm}'''\n{tables}"
-    (result,) = sweep(
-        [parse_scenario(text, "t.toml")], Options(events, depth, window, image=image), 1, Store(None), lambda *_: None
-    )
-    return result
+def first_finding(scenario: str, options: Options) -> Row | None:
+    """The first case that is not fine; None if all are."""
+    text = find_scenario(scenario).text
+    scene = Scene(scenario, text, options)
+    assert not scene.baseline().violations, "not even the run without any event is fine"
+    workshop = Workshop(Job(((scenario, text),), options))
+    rows = (row for unit in scene.units(0) for row in workshop.rows(unit, lambda key: None))
+    return next((row for row in rows if row.verdict not in (CLEAN, PENDING)), None)
 
 
-def test_an_nmi_that_trusts_cs_in_the_gap_of_syscall():
-    cheap = """    PUSH_AND_CLEAR_REGS
-    SAVE_AND_SWITCH_TO_KERNEL_CR3 scratch=%rax, save=%r14
-    testb   $3, PT_REGS_CS(%rsp)
-    jz      .Lcheap_kernel
-    swapgs
-    movl    $1, %ebx
-.Lcheap_kernel:
-"""
-    image = changed(("nmi.S", "    call    paranoid_entry\n", cheap), fsgsbase=False)
-    result = swept(image, "nmi", fsgsbase=False, window=ENTRY)
-    (finding,) = result.findings
-    assert (finding.invariant, finding.place) == ("GS nesting", "entry_SYSCALL_64")
+@cache
+def sound(scenario: str, options: Options) -> Row | None:
+    return first_finding(scenario, options)
+
+
+def test_the_page_has_every_hole_and_no_other():
+    assert list(TABLE) == list(holes())
+    assert len(TABLE) == 10
+
+
+@pytest.mark.parametrize("hole", holes())
+def test_the_sweep_is_clean_without_the_hole_and_finds_it_where_the_page_says(hole):
+    scenario, options = asked(TABLE[hole]["command"])
+    assert f"--sources hole:{hole}" in TABLE[hole]["command"]
+    assert sound(scenario, options) is None
+    row = first_finding(scenario, Options(options.events, options.depth, options.window, sources_with(hole)))
+    assert row is not None
+    assert f"{row.invariant} at {row.location}" == TABLE[hole]["found"]
+
+
+@pytest.mark.parametrize("hole", ["nmi-not-nested", "no-clac"])
+def test_what_is_found_is_shown_again_by_a_scenario(hole):
+    """One whose scenario injects something later, which never happens; one where two things happen at one boundary."""
+    scenario, options = asked(TABLE[hole]["command"])
+    options = Options(options.events, options.depth, options.window, sources_with(hole))
+    row = first_finding(scenario, options)
+    assert row is not None
+    (finding,) = findings([row], Scene(scenario, find_scenario(scenario).text, options))
     assert finding.reproduced
+    assert finding.scenario.count("[[inject]]") == 2
 
 
-def test_a_debug_trap_that_trusts_cs():
-    """What MOV SS makes of a watchpoint (CVE-2018-8897): #DB before the first instruction of the entry."""
-    image = changed(("idtentry.S", "    call    paranoid_entry\n    movq    %rsp, %rdi\n    .if \\has_error_code\n",
-                     "    call    error_entry\n    movq    %rsp, %rdi\n    .if \\has_error_code\n"))  # fmt: skip
-    result = swept(image, "db", window=ENTRY)
-    assert {finding.invariant for finding in result.findings} & {"GS nesting", "page tables", "progress"}
-    assert result.findings[0].place.startswith("entry_SYSCALL_64")
-    assert result.findings[0].reproduced
+@pytest.mark.parametrize("hole", holes())
+def test_nothing_but_the_hole_is_another_than_in_the_image(hole):
+    with_hole, without = dict(sources_with(hole)), source_files("linux-6")
+    assert {name for name in without if with_hole[name] != without[name]} == {c.file for c in holes()[hole].changes}
 
 
-def test_an_iret_fault_that_keeps_the_users_gs():
-    known = """    leaq    native_irq_return_iret(%rip), %rcx
-    cmpq    %rcx, PT_REGS_IP(%rsp)
-    je      .Lerror_entry_bad_iret
-"""
-    tables = "[[inject]]\nevent = 'memory'\nat = 'do_syscall_64+0x4'\naddress = 'regs:ss'\nvalue = 0x33\n"
-    assert swept(None, "nmi", tables=tables, window=ENTRY).clean
-    result = swept(changed(("entry_64.S", known, "")), "nmi", tables=tables, window=ENTRY)
-    assert result.broken, "the baseline itself shows it"
+def test_a_change_whose_text_is_gone_is_an_error():
+    hole = Hole("gone", "", (Change("nmi.S", "    je      nowhere_at_all\n", ""),))
+    with pytest.raises(ImageError, match=r"hole gone: nmi.S has 'je      nowhere_at_all' 0 times, not once"):
+        hole.sources()
 
 
-def test_sysretq_to_a_non_canonical_address():
-    check = """    movq    %rcx, %rax
-    shlq    $16, %rax
-    sarq    $16, %rax
-    cmpq    %rcx, %rax
-    jne     swapgs_restore_regs_and_return_to_usermode
-"""
-    tables = "".join(
-        f"[[inject]]\nevent = 'memory'\nat = 'do_syscall_64+0x4'\naddress = 'regs:{field}'\nvalue = 0x800000000000\n"
-        for field in ("cx", "ip")
-    )
-    assert swept(None, "nmi", tables=tables, window=ENTRY).clean
-    assert swept(changed(("entry_64.S", check, "")), "nmi", tables=tables, window=ENTRY).broken
-
-
-def test_an_nmi_that_an_early_iretq_lets_in():
-    image = changed(("nmi.S", "    je      nested_nmi\n", "    nop\n    nop\n"))
-    result = swept(
-        image,
-        "nmi",
-        depth=2,
-        window="entry_SYSCALL_64..entry_SYSCALL_64",
-        tables="[options]\nnmi_touches_memory = true\n",
-    )
-    assert result.findings[0].events.count("nmi") == 2
-    assert result.findings[0].reproduced
-
-
-def test_a_forged_nmi_in_progress():
-    """User mode takes an RSP on the NMI stack along through SYSCALL: without the look at DF the NMI is lost."""
-    top = cpu_entry_area(0) + CpuEntryArea.offset("nmi_stack") + 4096
-    asm = GETPID.replace("_start:\n", f"_start:\n    movabsq ${top:#x}, %rsp\n")
-    image = changed(("nmi.S", "    testq   $X86_EFLAGS_DF, NMI_ORIG_FLAGS(%rsp)\n    jz      first_nmi\n", ""))
-    assert swept(None, "nmi", asm=asm, window=ENTRY).clean
-    result = swept(image, "nmi", asm=asm, window=ENTRY)
-    assert result.findings
-    assert result.findings[0].place.startswith("entry_SYSCALL_64")
-
-
-def test_the_sign_of_a_gs_base_that_user_mode_may_write():
-    """The image of a CPU without FSGSBASE on one that has it."""
-    asm = GETPID.replace("_start:\n", "_start:\n    movabsq $0xffff888000001000, %rax\n    wrgsbase %rax\n")
-    sources = source_files("linux-6")
-    edits = [(name, sources[name]) for name in ("paranoid.S", "calling.inc")]
-    image = build_image(
-        "linux-6", Profile(), tuple((name, text.replace(".if CONFIG_FSGSBASE", ".if 0")) for name, text in edits)
-    )
-    assert swept(None, "nmi", asm=asm, window=ENTRY).clean
-    result = swept(image, "nmi", asm=asm, window=ENTRY)
-    assert result.findings[0].invariant == "GS nesting"
-    assert result.findings[0].place.startswith("entry_SYSCALL_64")
-
-
-def test_a_missing_clac():
-    asm = GETPID.replace("_start:\n", "_start:\n    pushfq\n    orq $0x40000, (%rsp)\n    popfq\n")
-    image = changed(("calling.inc", "    clac\n", ""))
-    assert swept(None, "timer", asm=asm, window="user:_start+0x9..user:_start+0xf").clean
-    result = swept(image, "timer", asm=asm, window="user:_start+0x9..user:_start+0xf")
-    assert result.broken or result.findings[0].invariant == "flags"
-
-
-INT80 = """
-_start:
-    movabsq $0x1234567800000014, %rax
-    int     $0x80
-    movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
-    syscall
-"""
-
-
-def test_a_32_bit_number_that_is_not_extended():
-    old = "    movl    %eax, %eax\n    pushq   %rax\n    pushq   %rdi\n"
-    assert swept(None, "nmi", asm=INT80, window="entry_INT80_compat..entry_INT80_compat").clean
-    image = changed(("entry_64_compat.S", old, "    pushq   %rax\n    pushq   %rdi\n"))
-    result = swept(image, "nmi", asm=INT80, window="entry_INT80_compat..entry_INT80_compat")
-    assert result.broken
-    assert "orig_ax" in result.broken[0].message
-
-
-@pytest.mark.parametrize("touches", [False, True])
-def test_a_push_before_the_nmi_knows_whether_it_is_nested(touches):
-    """One word more over `NMI executing`: it takes an NMI that nests."""
-    old, test = "    pushq   %rdx\n", "    testb   $3, NMI_ORIG_CS(%rsp)\n"
-    image = changed(("nmi.S", old + test, old + "    pushq   %rax\n    popq    %rax\n" + test))
-    tables = f"[options]\nnmi_touches_memory = {str(touches).lower()}\n"
-    result = swept(image, "nmi", depth=2, window="entry_SYSCALL_64..entry_SYSCALL_64", tables=tables)
-    assert result.clean is not touches
+def test_an_unknown_hole_is_named_with_the_nearest():
+    result = CliRunner().invoke(main, ["run", "syscall-getpid", "--sources", "hole:no-clack"])
+    assert result.exit_code == 2
+    assert "--sources hole:no-clack: no such hole; near: no-clac" in result.output

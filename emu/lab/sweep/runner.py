@@ -23,6 +23,8 @@ class Runner:
         self._bench = bench
         self._baseline = baseline
         self._limit = limit
+        self._left_at = 0
+        """The instruction that ended an event's entry before its handler ran."""
 
     def run(
         self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], user: Reference | None,
@@ -38,6 +40,7 @@ class Runner:
         bench.injected = None
         bench.interrupted.clear()
         bench.signals.clear()
+        self._left_at = 0
         counted = self._count(event)
         try:
             fire(bench.system.kernel, bench.core)
@@ -107,7 +110,9 @@ class Runner:
             end = bench.go(self._limit, bench.returned(reference.depth))
             if end.kind is not EndKind.UNTIL or bench.violated:
                 return end
-            if self._handled(event, counted) and self._same(reference):
+            if not self._handled(event, counted):
+                self._left_at = self._left_at or bench.judge.chain.last_return.ip
+            elif self._same(reference):
                 return None
         end = bench.go(self._limit, lambda: bench.in_user_mode() or bench.violated)
         if end.kind is not EndKind.UNTIL or bench.violated:
@@ -141,7 +146,8 @@ class Runner:
             message = f"{event.name} is to lead to {wanted}, but the run ends otherwise: {how}"
             return self._wrong(end.ip, ENDING, message, delivered)
         if delivered and not self._handled(event, counted):
-            return self._wrong(end.ip, DELIVERY, f"{event.name} was delivered, but its handler never ran", delivered)
+            message = f"{event.name} was delivered, but its handler never ran"
+            return self._wrong(self._left_at or end.ip, DELIVERY, message, delivered)
         return Result(verdict, delivered, True)
 
     def _may_end(self, end: End, ending: Ending) -> bool:

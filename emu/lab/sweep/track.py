@@ -35,7 +35,11 @@ class _Step(NamedTuple):
 class Track:
     """A run that is walked boundary by boundary, with the next one always known."""
 
-    def __init__(self, bench: Bench, saved: Saved, recipe: Recipe, start: Boundary, arrivals: dict[int, int]) -> None:
+    def __init__(
+        self, bench: Bench, saved: Saved, recipe: Recipe, start: Boundary, arrivals: dict[int, int],
+        *, counted: bool = False,
+    ) -> None:  # fmt: skip
+        """`counted`: the arrival at `start` is one of `arrivals` already."""
         self.bench = bench
         self.arrivals = arrivals
         self.number = 0
@@ -44,7 +48,8 @@ class Track:
         self._to_user: tuple[Reference | None, int] | None = None
         self.enter()
         self.reference = bench.comparer.capture()
-        self._count(start.ip)
+        if not counted:
+            self._count(start.ip)
         self._ahead: deque[_Step] = deque()
         self._look_ahead()
 

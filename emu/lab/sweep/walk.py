@@ -91,9 +91,7 @@ class Walker:
             return
         baseline, self._runner = self._runner, Runner(bench, outcome, bench.core.clock + MAX_EXTRA)
         try:
-            track.enter()
-            fire(bench.system.kernel, bench.core)
-            inner = Track(bench, track.saved, (*track.recipe, (track.at, fire)), bench.here, dict(track.arrivals))
+            inner = self._inner(track, fire)
             yield from self._cases(inner, _Around(shots, key, (), inner, depth), _NO_STOP)
         finally:
             self._runner = baseline
@@ -164,16 +162,21 @@ class Walker:
         if around.depth > 1 and result.verdict in (CLEAN, PENDING):
             yield from self._nested(track, fire, result, shots, key, references, around)
 
+    def _inner(self, track: Track, fire: Fire) -> Track:
+        """The run with an event raised at the present boundary, from there on."""
+        bench = self.bench
+        track.enter()
+        fire(bench.system.kernel, bench.core)
+        recipe, here = (*track.recipe, (track.at, fire)), bench.here
+        return Track(bench, track.saved, recipe, here, dict(track.arrivals), counted=here == track.at)
+
     def _nested(
         self, track: Track, fire: Fire, result: Result, shots: tuple[Shot, ...], key: str,
         references: tuple[Reference, ...], around: _Around,
     ) -> Iterator[Case]:  # fmt: skip
         """A second event at every boundary of the handler; for one that is pending, at this boundary only, because
         whatever comes later is that later boundary's."""
-        bench = self.bench
-        track.enter()
-        fire(bench.system.kernel, bench.core)
-        inner = Track(bench, track.saved, (*track.recipe, (track.at, fire)), bench.here, dict(track.arrivals))
+        inner = self._inner(track, fire)
         inside = _Around(shots, key, references, around.base, around.depth - 1, windowed=False)
         yield from self._cases(inner, inside, None if result.delivered else 1)
 
