@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from conformance import layout
 from conformance.fields import DEFAULT_CR0, DEFAULT_CR4
-from conformance.layout import TSS_SELECTOR, kernel
-from conformance.model import Case
-from conformance.tables import TSS_LIMIT, system
+from conformance.layout import SPARE2, TSS_SELECTOR, kernel
+from conformance.model import Case, Value
+from conformance.tables import KERNEL_CODE, KERNEL_DATA, TSS_LIMIT, dpl, system
 from emu.arch import Cr0, Cr4
 
 PRIVILEGED = {
@@ -42,6 +42,20 @@ PRIVILEGED = {
     "vmcall": ".byte 0x0f, 0x01, 0xc1",
 }
 HARMLESS = ("clts", "invlpg", "wbinvd", "stac", "clac", "cli", "mov_from_cr0", "mov_from_cr8", "mov_from_dr7")
+BETWEEN = {
+    **{name: PRIVILEGED[name] for name in ("hlt", "cli", "sti", "mov_to_cr3", "invlpg", "lgdt", "mov_to_dr7")},
+    "inb": "inb %dx, %al",
+    "outb": "outb %al, %dx",
+    "rdmsr": "movl $0xc0000100, %ecx\n rdmsr",
+    "wrmsr": "movl $0xc0000100, %ecx\n wrmsr",
+    "swapgs": "swapgs",
+    "sysret": "sysretq",
+    "rdtsc": "rdtsc\n xorl %eax, %eax\n xorl %edx, %edx",
+    "cpuid": "cpuid\n xorl %eax, %eax\n xorl %ebx, %ebx\n xorl %ecx, %ecx\n xorl %edx, %edx",
+    "iretq": "movq %rsp, %rbx\n movl %ss, %eax\n pushq %rax\n pushq %rbx\n pushq $2\n movl %cs, %eax\n pushq %rax\n"
+    " leaq @behind(%rip), %rax\n pushq %rax\n iretq\n@behind: nop",
+}
+"""At CPL 1 and 2, whose descriptors a case brings along."""
 UMIP = {
     "sidt": "sidt (%rsp)",
     "sgdt": "sgdt (%rsp)",
@@ -64,6 +78,15 @@ PORTS = {
     "outsb": "movq %rsp, %rsi\n .byte 0x6e",
     "rep_outsb": "movq %rsp, %rsi\n movl $3, %ecx\n .byte 0xf3, 0x6e",
 }
+
+
+def _between() -> Iterator[Case]:
+    for level in (1, 2):
+        code, data = SPARE2, SPARE2 + 8
+        state: dict[str, Value] = {"cs": code | level, "ss": data | level, "rdx": 0x80}
+        segments = {code: dpl(KERNEL_CODE, level), data: dpl(KERNEL_DATA, level)}
+        for name, text in BETWEEN.items():
+            yield Case(f"{name}_cpl_{level}", f"nop\n {text}", set=state, gdt=segments)
 
 
 def _ports() -> Iterator[Case]:
@@ -124,6 +147,7 @@ def _all() -> Iterator[Case]:
     yield Case("lmsw_sets_ts", "movl $0xb, %eax\n lmsw %ax")
     yield Case("clts_clears_ts", "clts", set={"cr0": DEFAULT_CR0 | int(Cr0.TS)})
     yield from _ports()
+    yield from _between()
 
 
 CASES = tuple(_all())
