@@ -5,6 +5,7 @@
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
+# make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: ten minutes; FIRST=, LAST=
 # make bench    speed, beside the engine's own limit; writes build/bench.json
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check image conformance matrix bench clean
+.PHONY: run test lint check image conformance matrix fuzz bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -39,6 +40,9 @@ conformance: $(STAMP)
 
 matrix: $(STAMP)
 	@ENTRY64_MATRIX=all $(BIN)/python -m pytest -q -n auto tests/kernel/test_program_matrix.py
+
+fuzz: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m calls $(or $(FIRST),0) $(or $(LAST),2000)
 
 bench: $(STAMP)
 	@mkdir -p build

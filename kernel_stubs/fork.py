@@ -8,6 +8,7 @@ from emu.arch import PAGE_SIZE, Rflags
 from kernel_stubs import mm, pgtable, ramfs, vma
 from kernel_stubs.abi import (
     INIT_PGD,
+    TASK_SIZE_MAX,
     THREAD_SIZE,
     TS_COMPAT,
     InactiveTaskFrame,
@@ -192,6 +193,8 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     check_clone(flags)
     compat = parent.thread_info.status & TS_COMPAT
     new_tls = child_tls(cpu, tls) if compat and flags & Clone.SETTLS else None
+    if flags & Clone.SETTLS and not compat and tls >= TASK_SIZE_MAX:
+        raise SyscallError(Errno.EPERM)
     data = mm.kernel_data(kernel.memory)
     if data.nr_tasks >= max_tasks(kernel) or _user_tasks(kernel) >= rlimit(kernel, parent, Rlimit.NPROC):
         raise SyscallError(Errno.EAGAIN)

@@ -16,9 +16,10 @@ from emu.lab.view import View
 from emu.machine.core import Core
 from emu.machine.end import EndKind
 from emu.machine.profile import Profile
-from kernel_stubs.boot import BootOptions, boot
+from kernel_stubs.boot import BootOptions, System, boot
 from kernel_stubs.elf import load_elf
 from kernel_stubs.kernel_image import build_image
+from kernel_stubs.netdev import NET_VECTOR
 from kernel_stubs.siginfo import signal_name
 
 SOURCES = Path(__file__).parents[1] / "programs"
@@ -28,6 +29,9 @@ BOOTED = 10_000
 """Instructions after which there is an IDT."""
 
 IDLE_STEP = 10_000
+
+DEVICE_STEP = 5_000
+"""Instructions between two looks of a device that is the only one to disturb."""
 
 Outcome = tuple[str, list[str]]
 """How it ended, and the lines of its standard output."""
@@ -83,6 +87,24 @@ NMI_97 = Condition("NMI every 97", lambda core: core.raise_nmi(), 97)
 TWO_CPUS = Condition("2 CPUs", cpus=2)
 
 
+Device = Callable[[System], None]
+"""Asked now and then whether it interrupts the first CPU now."""
+
+
+def packets(count: int) -> Device:
+    """The network card: packets, one after the other, once the program has written something."""
+    due = [0] * count
+
+    def look(system: System) -> None:
+        core = system.machine.cores[0]
+        if due and system.kernel.output and core.clock >= due[0]:
+            core.raise_interrupt(NET_VECTOR)
+            due.pop(0)
+            due[:] = [core.clock + DEVICE_STEP] * len(due)
+
+    return look
+
+
 class _Returns:
     """Observer: the clock of CPU 0's last return from an interrupt or a system call since an event was delivered."""
 
@@ -99,7 +121,7 @@ class _Returns:
 
 def outcome(
     path: Path, *arguments: str, kernel: str = "linux-6", condition: Condition = QUIET, judged: bool = True,
-    **options: object,
+    device: Device | None = None, **options: object,
 ) -> Outcome:  # fmt: skip
     """What our kernel makes of it; AssertionError if an invariant is violated."""
     program = load_elf(path.read_bytes(), path.name, ia32=True)
@@ -115,12 +137,19 @@ def outcome(
     returns = _Returns()
     machine.observers.append(returns)
     core, event = machine.cores[0], condition.event
-    if event is None:
+    if event is None and device:
+        _, end = machine.advance(BOOTED)
+        while end.kind is EndKind.LIMIT and core.clock < BUDGET:
+            device(system)
+            _, end = machine.advance(core.clock + DEVICE_STEP)
+    elif event is None:
         _, end = machine.advance(BUDGET)
     else:
         _, end = machine.advance(BOOTED)
         while end.kind is EndKind.LIMIT and core.clock < BUDGET:
             raised, returns.delivered = core.clock, False
+            if device:
+                device(system)
             event(core)
             while end.kind is EndKind.LIMIT and returns.clock <= raised and core.clock < BUDGET:
                 _, end = machine.advance(core.clock + condition.every)

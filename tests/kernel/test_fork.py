@@ -110,3 +110,20 @@ def test_a_process_that_eats_all_memory_is_killed():
     it = start(EAT_MEMORY, ram_bytes=8 << 20)
     it.system.machine.observers.clear()
     assert it.run().text == "killed by SIGKILL"
+
+
+def test_a_child_with_thread_local_storage_above_user_memory_is_refused():
+    it = start("""
+    _start: movl $56, %eax
+        movl $0x80011, %edi
+        xorl %esi, %esi
+        xorl %edx, %edx
+        xorl %r10d, %r10d
+        movq $-1, %r8
+        btrq $63, %r8
+        syscall
+        negl %eax
+        movl %eax, %edi
+    """ + EXIT)  # fmt: skip
+    assert it.run().text == "exited with status 1"
+    assert mm.kernel_data(it.system.machine.memory).nr_tasks == 1

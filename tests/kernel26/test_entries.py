@@ -179,3 +179,29 @@ def test_a_child_cloned_by_int_0x80_ends_by_itself():
     """)
     assert facts.exit_code == 5
     assert "sys32_clone" in facts.calls
+
+
+def test_a_task_with_a_gs_base_gives_way_to_the_idle_task_that_an_interrupt_preempted():
+    """The second CPU's first task comes by an IPI to the idle loop, and ends: `GS nesting` has no complaint."""
+    facts = run(
+        """
+    _start: movl $158, %eax
+        movl $0x1001, %edi
+        movl $0x1000, %esi
+        syscall
+        movl $57, %eax
+        syscall
+        testl %eax, %eax
+        jz child
+        movl $61, %eax
+        movq $-1, %rdi
+        xorl %esi, %esi
+        xorl %edx, %edx
+        xorl %r10d, %r10d
+        syscall
+    child:
+    """
+        + EXIT,
+        cpus=2,
+    )
+    assert facts.exit_code is not None

@@ -154,7 +154,8 @@ class GsNesting(Invariant):
                 f"not with this CPU's per-CPU base {percpu:#x}",
             )
             return
-        expected = self._kernel_gs_base_in_c(cpu, user)
+        # __switch_to is on the next task's stack already, perhaps in an interrupt there, with the last one's base.
+        expected = user if event.name == "__switch_to" else self._kernel_gs_base_in_c(cpu, user)
         if event.kernel_gs_base != expected:
             self.violated_by_call(
                 event,
