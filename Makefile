@@ -2,6 +2,7 @@
 # make test     the tests
 # make lint     ruff and mypy --strict
 # make check    the regression: all scenarios and their sweeps
+# make check-depth2   every event within an NMI at every boundary of both images' entries and exits: some ten minutes
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check image conformance matrix fuzz bench clean
+.PHONY: run test lint check check-depth2 image conformance matrix fuzz bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -28,6 +29,9 @@ lint: $(STAMP)
 
 check: $(STAMP)
 	@$(BIN)/entry64 check
+
+check-depth2: $(STAMP)
+	@$(BIN)/entry64 check scenarios/depth2
 
 image: $(STAMP)
 	@mkdir -p build

@@ -24,6 +24,7 @@ def add_commands(group: click.Group) -> None:
 @click.option(
     "--event", "events", default="nmi", show_default=True, help="nmi,irq,timer,resched,mce,db,pf,access, or all."
 )
+@click.option("--first", metavar="EVENTS", help="Only these of the events come first; the others are nested only.")
 @click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
 @click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
@@ -35,6 +36,7 @@ def add_commands(group: click.Group) -> None:
 def sweep(
     scenarios: tuple[str, ...],
     events: str,
+    first: str | None,
     depth: int,
     window: str,
     jobs: int | None,
@@ -54,7 +56,12 @@ def sweep(
 
     if scheduler is not None and jobs is not None:
         raise Entry64Error("--jobs and --scheduler: a sweep runs in processes here or on a cluster, not both")
-    options = Options(events_named(events), depth, window, read_sources(sources))
+    names = events_named(events)
+    those = events_named(first, "--first") if first is not None else ()
+    for name in those:
+        if name not in names:
+            raise Entry64Error(f"--first {first}: {name} is not among the events, which are {','.join(names)}")
+    options = Options(names, depth, window, read_sources(sources), first=those)
     files = [find_scenario(name) for name in scenarios]
     store = Store(None if db is None else Path(db))
     try:

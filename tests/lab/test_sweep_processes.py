@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import os
 import re
 import signal
@@ -12,8 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from sweep_runs import text
 
+from emu.errors import Entry64Error
 from emu.lab.scenario import parse_scenario
 from emu.lab.sweep import pool
 from emu.lab.sweep.case import CLEAN, LOST, PENDING
@@ -152,3 +156,13 @@ def test_a_case_that_never_ends_costs_that_case_only(monkeypatch):
     ((_, found),) = Pool(job, 1, _hangs_at).run([Unit(0, 0, 8)])
     assert [row.verdict for row in found] == [*[CLEAN] * 5, LOST, *[CLEAN] * 2]
     assert found[5].message == "the worker process was lost: no answer for 1.5 seconds"
+
+
+def test_processes_that_die_before_they_begin_are_one_message(monkeypatch):
+    """However large the job is: what nobody reads of it must not block the parent."""
+    job = Job((("t.toml", text()),), Options(("nmi",), sources=(("large.S", "x" * 1_000_000),)))
+    workers = Pool(job, 2)
+    multiprocessing.resource_tracker.ensure_running()  # with the right interpreter
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(Entry64Error, match="workers are lost at boundaries 0 to 7, the first case: exit status 1"):
+        list(workers.run([Unit(0, 0, 8)]))

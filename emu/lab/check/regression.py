@@ -109,14 +109,18 @@ def checked_sweep(
         return any(_is_known(invariant, where, known) for known in spec.known)
 
     store = Store(None)
-    options = Options(spec.events, spec.depth, spec.window, sources, asked=file.where("sweep", "window"))
+    asked = file.where("sweep", "window")
+    options = Options(spec.events, spec.depth, spec.window, sources, first=spec.first, asked=asked)
     try:
         (swept,) = sweep([file], options, jobs, store, progress, known=known_hole)
     finally:
         store.close()
     name = f"sweep {','.join(spec.events)}" + (f" depth {spec.depth}" if spec.depth > 1 else "")
+    name += f" after {','.join(spec.first)}" if spec.first else ""
     summary, *_ = sweep_lines(swept)
     summary = summary.partition(": ")[2]
+    if swept.counts.get("merged"):
+        summary += f", {swept.counts['merged']:,} of them merged"
     if swept.broken:
         first = swept.broken[0]
         problem = _problem(first.invariant, first.message, first.ip, first.where, prepared, first.chain, "")

@@ -27,7 +27,8 @@ def page_data(store: Store, sources: Overrides | None) -> list[dict[str, Any]]:
 
 def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, Any]:
     events = tuple(sweep.events.split(","))
-    scene = Scene(sweep.scenario, sweep.text, Options(events, sweep.depth, sweep.window, sources))
+    outer = tuple(sweep.first.split(","))
+    scene = Scene(sweep.scenario, sweep.text, Options(events, sweep.depth, sweep.window, sources, first=outer))
     if scene.key() != sweep.key:
         raise Entry64Error(
             f"{sweep.scenario}: this sweep was made with other entry code; give the same --sources, or sweep again"
@@ -45,7 +46,7 @@ def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, A
         "name": sweep.scenario,
         "title": scene.file.scenario.title,
         "kernel": scene.file.scenario.kernel,
-        "events": [*events, *([VARY] if scene.rows else [])],
+        "events": [*outer, *([VARY] if scene.rows else [])],
         "depth": sweep.depth,
         "window": sweep.window,
         "complete": len(store.done(sweep.key)) >= len(units),

@@ -145,10 +145,18 @@ class Sweep(Model):
     """`[sweep]`: what `entry64 check` sweeps the scenario with."""
 
     events: Annotated[tuple[SweepEventName, ...], Field(strict=False, min_length=1)]
+    first: Annotated[tuple[SweepEventName, ...], Field(strict=False)] = ()
+    """Those of them that come first, if others are for the nested places only."""
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     window: str = ""
     known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
     vary: Vary | None = None
+
+    @model_validator(mode="after")
+    def _first_of_them(self) -> Sweep:
+        if not set(self.first) <= set(self.events):
+            raise ValueError("first: each must be one of events")
+        return self
 
 
 class Scenario(Model):

@@ -17,7 +17,7 @@ from emu.lab.sweep.case import VERDICTS
 from emu.lab.sweep.pool import Job, Pool
 from emu.lab.sweep.progress import Progress
 from emu.lab.sweep.scene import Options, Scene, Unit
-from emu.lab.sweep.store import Row, Store
+from emu.lab.sweep.store import Row, Store, Sweep
 from emu.lab.violation import Violation
 
 
@@ -75,10 +75,12 @@ def sweep(
             continue
         all_units = scene.units(number)
         total += len(all_units)
-        events = ",".join(options.events)
         store.begin(
-            keys[number], scene.file.name, events, options.depth, options.window, scene.boundaries, scene.file.text
-        )
+            Sweep(
+                keys[number], scene.file.name, ",".join(options.events), ",".join(scene.first), options.depth,
+                options.window, scene.boundaries, scene.file.text,
+            )
+        )  # fmt: skip
         done = store.done(keys[number])
         units += [unit for unit in all_units if unit.first not in done]
     counts = [store.counts(key) for key in keys]

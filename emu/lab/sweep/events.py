@@ -16,6 +16,7 @@ IRQ_VECTOR = 0x30
 RESCHEDULE_VECTOR = int(SystemVector.RESCHEDULE)
 LAZY_PAGE = VMALLOC_LAZY + 0x10_0000
 """A page of the vmalloc area that is mapped when the kernel first touches it; nothing else uses it."""
+IRETQ = b"\x48\xcf"
 
 
 def _no_debug_within_debug(_view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
@@ -31,7 +32,8 @@ def _no_check_within_check(_view: View, _core: Core, entries: tuple[Entry, ...])
 
 def _kernel_can_fault(view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
     # #PF has no stack of its own, and its entry trusts CS: the kernel touches no memory that may be missing before GS,
-    # page tables and stack are its own; nor while CR2 has another fault's address.
+    # page tables and stack are its own; nor while CR2 has another fault's address. IRETQ touches the stack only: if it
+    # faults, the frame is bad, and Linux takes it for a return to user mode.
     cpu = core.cpu
     if cpu.cpl == 3:
         return True
@@ -43,6 +45,7 @@ def _kernel_can_fault(view: View, core: Core, entries: tuple[Entry, ...]) -> boo
         and stack.name != "entry"
         and stack.low + 0x400 < cpu.sp
         and not _cr2_matters(view, core, entries)
+        and view.read_kernel(cpu.ip, 2) != IRETQ
         and view.read_kernel(LAZY_PAGE, 8) is None
     )
 
@@ -80,10 +83,10 @@ EVENTS: dict[str, tuple[SweepEvent, ...]] = {
 """Name -> the kinds of events that it stands for, in the order of tables."""
 
 
-def events_named(text: str) -> tuple[str, ...]:
+def events_named(text: str, option: str = "--event") -> tuple[str, ...]:
     """`nmi,irq` or `all` as names, in the order of EVENTS."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in EVENTS and name != "all"]
     if unknown or not names:
-        raise Entry64Error(f"--event {text}: there are {', '.join(EVENTS)}, and all")
+        raise Entry64Error(f"{option} {text}: there are {', '.join(EVENTS)}, and all")
     return tuple(name for name in EVENTS if name in names or "all" in names)

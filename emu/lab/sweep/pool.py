@@ -8,6 +8,7 @@ once may have been killed by somebody else: the unit is done again, as if nothin
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,10 @@ class Job:
 
     scenarios: tuple[tuple[str, str], ...]
     options: Options
+
+
+Target = Callable[[Job, Connection, Any], None]
+"""What a worker process runs."""
 
 
 class Workshop:
@@ -82,6 +87,12 @@ class Workshop:
         return Row(case.key, places, case.verdict, case.merged, case.to_end, invariant, message, where, text)
 
 
+def _begin(target: Target, job: Any, connection: Connection, current: Any) -> None:  # `job`: a ctypes array, pickled
+    """A worker process begins. What a process is given as arguments goes through a pipe that blocks for ever if it dies
+    meanwhile, and a job with its sources is too large for such a pipe's buffer."""
+    target(pickle.loads(job.raw), connection, current)
+
+
 def _work(job: Job, connection: Connection, current: Any) -> None:  # `current`: a ctypes array in shared memory
     """A worker process: units in, rows out, until the other end is closed."""
     workshop = Workshop(job)
@@ -112,10 +123,13 @@ class _Worker:
 class Pool:
     """Worker processes for one job."""
 
-    def __init__(self, job: Job, jobs: int, target: Callable[[Job, Connection, Any], None] = _work) -> None:
+    def __init__(self, job: Job, jobs: int, target: Target = _work) -> None:
         self._job = job
         self._context = multiprocessing.get_context("spawn")
         self._target = target
+        pickled = pickle.dumps(job)
+        self._pickled = self._context.RawArray("c", len(pickled))
+        self._pickled.raw = pickled
         self._jobs = jobs
         self._workers: list[_Worker] = []
 
@@ -152,7 +166,9 @@ class Pool:
     def _hire(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         current = self._context.RawArray("c", KEY_BYTES)
-        process = self._context.Process(target=self._target, args=(self._job, theirs, current), daemon=True)
+        process = self._context.Process(
+            target=_begin, args=(self._target, self._pickled, theirs, current), daemon=True
+        )  # fmt: skip
         # Ctrl-C in a terminal is for all its processes; workers end when we end them, and say nothing.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

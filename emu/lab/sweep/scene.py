@@ -40,6 +40,8 @@ class Options:
     sources: Overrides | None = None
     image: Image | None = None
     """Replaces the image that the scenario names."""
+    first: tuple[str, ...] = ()
+    """Those of `events` that come first, if others are for the nested places only."""
     asked: str = "--window"
     """Who asked for the window, for messages."""
 
@@ -73,6 +75,7 @@ class Scene:
         self.options = options
         self.injections = own_injections(self.prepared)
         self._events = tuple(event for name in options.events for event in EVENTS[name])
+        self.first = options.first or options.events
         self._places = Places(self.prepared.options.image, lambda: self.prepared.user)
         parts = [part.strip() for part in options.window.split(",")] if options.window else []
         self._parts = {part: _addresses(self._places.boundaries(part, options.asked)) for part in parts}
@@ -94,7 +97,8 @@ class Scene:
     def key(self) -> str:
         """What the results depend on, hashed: the scenario, the image, and what is asked for."""
         image, options = self.prepared.options.image, self.options
-        digest = hashlib.sha256(repr((VERSION, self.file.text, options.events, options.depth, options.window)).encode())
+        asked = (VERSION, self.file.text, options.events, options.depth, options.window, self.first)
+        digest = hashlib.sha256(repr(asked).encode())
         for segment in image.segments:
             digest.update(repr((segment.name, segment.address, segment.flags)).encode() + segment.data)
         return digest.hexdigest()[:16]
@@ -174,7 +178,9 @@ class Scene:
             end = bench.go(bench.budget, lambda: False)
             if end.kind is EndKind.UNTIL:
                 raise AssertionError("unreachable")
-            self._walker = Walker(bench, bench.events, self._places, end, self._window)
+            names = {event.name for name in self.first for event in EVENTS[name]}
+            first = tuple(event for event in bench.events if event.name in names)
+            self._walker = Walker(bench, bench.events, self._places, end, first, self._window)
         return self._walker
 
     def cases(self, unit: Unit) -> Iterator[Case]:

@@ -13,16 +13,21 @@ from typing import NamedTuple
 
 from emu.errors import Entry64Error
 
-_SCHEMA = """
+FORMAT = 2
+"""Of the tables; a file says which it has."""
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+PRAGMA user_version = {FORMAT};
 CREATE TABLE IF NOT EXISTS sweeps (
-    sweep TEXT PRIMARY KEY, scenario TEXT NOT NULL, events TEXT NOT NULL, depth INTEGER NOT NULL, window TEXT NOT NULL,
-    boundaries INTEGER NOT NULL, text TEXT NOT NULL);
+    sweep TEXT PRIMARY KEY, scenario TEXT NOT NULL, events TEXT NOT NULL, first TEXT NOT NULL, depth INTEGER NOT NULL,
+    window TEXT NOT NULL, boundaries INTEGER NOT NULL, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS units (sweep TEXT NOT NULL, first INTEGER NOT NULL, PRIMARY KEY (sweep, first));
 CREATE TABLE IF NOT EXISTS cases (
     sweep TEXT NOT NULL, events TEXT NOT NULL, place TEXT NOT NULL, verdict TEXT NOT NULL, merged TEXT NOT NULL,
     to_end INTEGER NOT NULL, invariant TEXT NOT NULL, message TEXT NOT NULL, location TEXT NOT NULL,
     reproducer TEXT NOT NULL, PRIMARY KEY (sweep, events)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS verdicts ON cases (sweep, verdict);
+COMMIT;
 """
 
 
@@ -47,6 +52,8 @@ class Sweep(NamedTuple):
     key: str
     scenario: str
     events: str
+    first: str
+    """Those of the events that come first."""
     depth: int
     window: str
     boundaries: int
@@ -63,20 +70,22 @@ class Store:
             self._db = sqlite3.connect(path or "", isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (format_,) = self._db.execute("PRAGMA user_version").fetchone()
+            if not tables:
+                self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise Entry64Error(f"{path}: no database of results: {error}") from None
+        if tables and format_ != FORMAT:
+            raise Entry64Error(f"{path}: a database of another program, or of another version of entry64")
 
     def close(self) -> None:
         """No more."""
         self._db.close()
 
-    def begin(
-        self, sweep: str, scenario: str, events: str, depth: int, window: str, boundaries: int, text: str
-    ) -> None:
+    def begin(self, sweep: Sweep) -> None:
         """Make a sweep known."""
-        values = (sweep, scenario, events, depth, window, boundaries, text)
-        self._db.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self._db.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sweep)
 
     def done(self, sweep: str) -> set[int]:
         """First boundaries of the units that are complete."""

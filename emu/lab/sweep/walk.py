@@ -45,7 +45,8 @@ class _Around:
 
 
 class Walker:
-    """Runs cases on one bench. `window`: addresses where the first event may be raised; None for all."""
+    """Runs cases on one bench. `first`: the events that come first; `window`: addresses where they may be raised, None
+    for all."""
 
     def __init__(
         self,
@@ -53,11 +54,13 @@ class Walker:
         events: tuple[SweepEvent, ...],
         places: Places,
         end: End,
+        first: tuple[SweepEvent, ...],
         window: frozenset[int] | None = None,
     ) -> None:
         """`end` is that of the baseline, where the bench is now."""
         self.bench = bench
         self.events = events
+        self._first = first
         self._window = window
         self._fires = cache(lambda tables: raiser([dict(items) for items in tables], places))
         self._baseline = bench.outcome(end)
@@ -97,7 +100,8 @@ class Walker:
             self._runner = baseline
 
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
-        waiting: dict[str, list[Case]] = {event.name: [] for event in self.events}
+        events = self._first if around.windowed else self.events
+        waiting: dict[str, list[Case]] = {event.name: [] for event in events}
         while True:
             if self._window is not None and around.windowed and not track.skip_into(self._window, stop):
                 return
@@ -106,7 +110,7 @@ class Walker:
             following = track.next if going_on else None
             if following is not None and not self._inside(following[0].ip, around):
                 following = None
-            for event in self.events:
+            for event in events:
                 yield from self._case(track, event, around, waiting[event.name], following)
             if not going_on or not track.advance():
                 return
