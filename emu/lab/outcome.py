@@ -118,6 +118,8 @@ class _Watch:
                 self._signal = event.text.split()[0]
         elif isinstance(event, Returned) and event.frame.cpl == self._cpl and not self._landed:
             self._landed = self._place(event.frame.ip)
+            if not self._cpl:
+                self._then = self._landed  # no signal handler comes in between
 
     def _begin(self, event: Delivered | SystemCall) -> None:
         assert self.core is not None

@@ -98,9 +98,9 @@ def _ports_open(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("breakage", "scenario", "table", "row", "column", "right", "wrong"),
     [
-        (_saved_wrong, "table-rip-faults", "rip", "DIV by 0", "saved RIP", "this", "next"),
-        (_saved_wrong, "table-rip-faults", "rip", "DIV by 0", "goes on at", "this", "next"),
-        (_rcx_wrong, "table-rip-steps", "rip", "SYSCALL under TF", "saved RIP", "next", "this"),
+        (_saved_wrong, "table-rip-1-faults", "rip", "DIV by 0", "saved RIP", "this", "next"),
+        (_saved_wrong, "table-rip-1-faults", "rip", "DIV by 0", "goes on at", "this", "next"),
+        (_rcx_wrong, "table-rip-5-steps", "rip", "SYSCALL under TF", "saved RIP", "next", "this"),
         (_ports_open, "table-ring-cpl-3", "ring", "IN", "CPL 3", "#GP(0)", "executes"),
     ],
 )
