@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 PAGE_SIZE = 4096
+KERNEL_HALF = 1 << 63
+"""Bit of all linear addresses that are the kernel's, and of no other canonical ones."""
 
 
 class Vector(IntEnum):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -21,6 +22,7 @@ from emu.cli_output import outputs, text_file
 from emu.cli_sweep import add_commands
 from emu.cli_table import table
 from emu.errors import Entry64Error
+from emu.machine.keyboard import handle_interrupts
 
 TOUR = ("syscall-getpid", "timer-interrupt", "demand-paging", "nmi-in-syscall-gap")
 """What `entry64 tour` shows, in this order."""
@@ -36,12 +38,16 @@ class _Group(click.Group):
         except Entry64Error as error:
             click.echo(str(error), err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="entry64")
 def main() -> None:
     """Run real x86-64 kernel entry code, inject events at exact instructions, check SWAPGS nesting and stacks."""
+    handle_interrupts()
     gc.set_threshold(50_000, 20, 50)  # little of what we make is cyclic; the default costs a tenth of a short run
 
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from asm import Image
 from asm.errors import Position
+from emu.arch import KERNEL_HALF
 from emu.errors import ImageError
 from emu.events import Event, Executed
 from emu.lab.run import prepare, run_prepared
 from emu.lab.scenario import ScenarioFile
-from emu.lab.view import KERNEL_HALF, View
+from emu.lab.view import View
 from emu.machine.machine import Machine
 from emu.machine.recorder import Recorder
 from kernel_stubs.kernel_image import SOURCES, Overrides

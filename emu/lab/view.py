@@ -13,7 +13,7 @@ from typing import Protocol
 from capstone import CS_ARCH_X86, CS_MODE_64, CS_OPT_SYNTAX_ATT, Cs
 
 from asm import Image
-from emu.arch import Cr4, Rflags
+from emu.arch import KERNEL_HALF, Cr4, Rflags
 from emu.events import Frame
 from emu.lab.user_memory import UserMemory
 from emu.machine.core import Core
@@ -28,7 +28,6 @@ from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.siginfo import Sig
 from kernel_stubs.signal_state import bit, pending_signals
 
-KERNEL_HALF = 1 << 63
 MOVES_PT_REGS = frozenset({"fixup_bad_iret", "sync_regs"})
 """C functions that get the address of pt_regs and return another to which they have moved."""
 _FARTHEST_USER_SYMBOL = 0x10000

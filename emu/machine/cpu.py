@@ -14,6 +14,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
 from emu.machine import engine
 from emu.machine.hooks import HookedEngine
+from emu.machine.keyboard import keyboard
 from emu.machine.stop import Stop, StopKind
 
 MAX_INSTRUCTION = 15
@@ -53,10 +54,14 @@ class Cpu(HookedEngine):
         self._stop = None
         if (self.state.hflags & 3 == 3 or (passes and ip in self._leaving)) and not self._hooks_in_user_mode:
             self._code_hooks.only_count()
+        keyboard.stop = self._stop_now
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
+        keyboard.stop = None
         self._code_hooks.all()
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._saved)
+        if keyboard.pressed:
+            keyboard.raise_if_pressed()
         stop = self._explain(status, count, self._counter.value)
         stop.old_cr2 = cr2
         if stop.kind is StopKind.FAULT and stop.retired == count and self._belongs_to_next(stop.vector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from unicorn import (
     UC_ARCH_X86,
@@ -21,7 +22,7 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import Vector, is_canonical
+from emu.arch import KERNEL_HALF, Vector, is_canonical
 from emu.machine import code_hooks, engine
 from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
@@ -36,7 +37,6 @@ _MEMORY_CB = ctypes.CFUNCTYPE(
 )
 _OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
 
-_KERNEL_HALF = 1 << 63
 _REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
 
 
@@ -57,6 +57,7 @@ class HookedEngine(Registers):
         self._uc.reg_write(x86.UC_X86_REG_FPCW, 0x40)
         self._uc.reg_write(x86.UC_X86_REG_MXCSR, 0x1F80)
         self._uch = self._uc._uch
+        self._stop_now = partial(uclib.uc_emu_stop, self._uch)
         self._code_hooks = code_hooks.CodeHooks(self._uc)
         self._context = self._uc.context_save()
         self._saved = self._context.context
@@ -79,7 +80,6 @@ class HookedEngine(Registers):
         self._noted: frozenset[int] = frozenset()
         self._canonical: dict[int, int] = {}
         self._live_value = ctypes.c_uint64()
-        self._live_at = ctypes.byref(self._live_value)
         self.notes: list[tuple[int, bytes]] = []
         """What `note_at` saw in the last run: (instructions retired before it, the context there)."""
         self.mmio_writes: list[tuple[int, int, int]] = []
@@ -228,7 +228,6 @@ class HookedEngine(Registers):
         for address in addresses:
             if address in self._stops:
                 continue
-            # One hook an address: a second one would stop what the first has let pass.
             covered = any(first <= address <= last for first, last in self._spans)
             self._stops[address] = 0 if covered else self._hook(UC_HOOK_CODE, self._on_code, address, address)
         self.flush_code()
@@ -257,7 +256,7 @@ class HookedEngine(Registers):
 
     def _live(self, number: int) -> int:
         """A general register inside a hook."""
-        uclib.uc_reg_read(self._uch, _REGISTER_IDS[number], self._live_at)
+        uclib.uc_reg_read(self._uch, _REGISTER_IDS[number], ctypes.byref(self._live_value))
         return self._live_value.value
 
     def note_at(self, addresses: frozenset[int]) -> None:
@@ -296,6 +295,6 @@ class HookedEngine(Registers):
 
     def flush_code(self) -> None:
         """Drop all translations: hooks changed, or code was written by the host."""
-        lowest = min((*self._stops, *(first for first, _ in self._spans)), default=_KERNEL_HALF)
-        self._hooks_in_user_mode = lowest < _KERNEL_HALF or self._trace_hook is not None
+        lowest = min((*self._stops, *(first for first, _ in self._spans)), default=KERNEL_HALF)
+        self._hooks_in_user_mode = lowest < KERNEL_HALF or self._trace_hook is not None
         self._uc.ctl_flush_tb()

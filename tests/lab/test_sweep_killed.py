@@ -78,6 +78,7 @@ def run_until(db: Path, moment: int, how: int) -> None:
         if passed == moment:
             os.kill(os.getpid(), how)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been started without
     try:
         run(db, count)
     except KeyboardInterrupt:

@@ -48,9 +48,11 @@ def run_command(db: Path, jobs: int) -> None:
 def interrupted(db: Path, units: int, how: Callable[[int], None]) -> tuple[int, str]:
     """Exit status and stderr of the command, ended like this as soon as it has done so many more units."""
     units += units_done(db)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's child would ignore it
     process = subprocess.Popen(
         command(db, 2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before)
     while process.poll() is None and units_done(db) < units:
         time.sleep(0.01)
     how(process.pid)

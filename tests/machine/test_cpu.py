@@ -1,5 +1,8 @@
 """The engine wrapper: exact counts, stops, and a clear refusal of an engine that it does not know."""
 
+import os
+import signal
+
 import pytest
 from bare import CODE, KERNEL, bare
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from emu.errors import EngineError
 from emu.events import Delivered
 from emu.machine import code_hooks, engine
 from emu.machine.end import EndKind
+from emu.machine.keyboard import handle_interrupts, keyboard
 from emu.machine.profile import Profile
 from emu.machine.registers import RAX, RCX
 from emu.machine.stop import StopKind
@@ -115,3 +119,40 @@ def test_a_code_hook_list_at_another_place_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     code_hooks.probe.cache_clear()
     code_hooks.probe()
+
+
+@pytest.fixture
+def interrupts():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handle_interrupts()
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_inside_a_callback_of_the_engine_ends_the_run(interrupts):
+    it = bare(LOOP)
+    seen = []
+
+    def press(address: int) -> None:
+        seen.append(address)
+        if len(seen) == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    it.core.cpu.trace(press)
+    with pytest.raises(KeyboardInterrupt):
+        it.run(4000)
+    assert len(seen) == 100  # and at once
+    it.core.cpu.trace(None)
+    assert not keyboard.pressed
+    assert it.run(1000).kind is EndKind.LIMIT  # the next run is one like any other
+
+
+def test_an_interrupt_at_rest_is_raised_where_it_comes(interrupts):
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_that_ignores_interrupts_goes_on_ignoring_them():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handle_interrupts()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 
+from emu.arch import KERNEL_HALF
 from emu.events import CCalled, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
-from emu.lab.view import KERNEL_HALF, PT_REGS_SIZE, StackRange, View
+from emu.lab.view import PT_REGS_SIZE, StackRange, View
 from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE, TaskStruct
 from kernel_stubs.espfix import is_espfix
 

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from emu.arch import KERNEL_HALF
 from emu.lab.injection import Fire
 from emu.lab.sweep.bench import Bench, Boundary, Saved
 from emu.lab.sweep.case import Where
 from emu.lab.sweep.state import Reference
-from emu.lab.view import KERNEL_HALF
 from emu.machine.end import EndKind
 
 Recipe = tuple[tuple[Boundary, Fire], ...]
