@@ -13,7 +13,7 @@ from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import find_scenario
 from emu.lab.sweep import events
 from emu.lab.sweep.access import ACCESS, REFUSED
-from emu.lab.sweep.case import CLEAN, CRASH, VIOLATION
+from emu.lab.sweep.case import CLEAN, CRASH, PENDING, VIOLATION
 from emu.lab.sweep.event import Ending
 from emu.lab.sweep.store import Row
 
@@ -153,6 +153,17 @@ def test_another_signal_than_linuxs_is_a_finding(monkeypatch):
 def test_a_run_that_goes_on_after_a_refused_frame_is_a_finding(monkeypatch):
     only(monkeypatch, "c-page-absent", ending=REFUSED)
     assert {row.invariant for row in rows(WRITE, "access", window="do_syscall_64..do_syscall_64")} == {"ending"}
+
+
+def test_what_nests_in_a_refused_frames_fault_is_compared_with_that_run(monkeypatch):
+    """The program dies of SIGSEGV: an interrupt that stays pending until it does, or comes in meanwhile, is no news."""
+    only(monkeypatch, "iret-ss-null")
+    window = "native_irq_return_iret..native_irq_return_iret"
+    found = rows(GETPID, "access", "timer", "mce", depth=2, window=window)
+    assert {row.verdict for row in found} == {CLEAN, PENDING}
+    nested = [row for row in found if row.events.startswith("access.") and " " in row.events]
+    assert len([row for row in nested if " mce+" in row.events]) > 100
+    assert len([row for row in nested if " timer+" in row.events]) > 100
 
 
 def test_the_reproducer_of_a_finding_with_two_changes_shows_it():

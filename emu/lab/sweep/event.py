@@ -41,6 +41,12 @@ class Ending:
     anything: bool = False
     """... or in any way that a program can."""
 
+    def __or__(self, other: Ending) -> Ending:
+        """Two such events in one run: either may decide."""
+        return Ending(
+            self.signals | other.signals, self.recovers or other.recovers, anything=self.anything or other.anything
+        )
+
 
 UNNOTICED = Ending()
 

@@ -18,8 +18,8 @@ from functools import cache
 from emu.lab.injection import Fire
 from emu.lab.places import Places
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
-from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Result, Shot
-from emu.lab.sweep.event import SweepEvent, raiser
+from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Shot
+from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, raiser
 from emu.lab.sweep.runner import Runner
 from emu.lab.sweep.state import Reference
 from emu.lab.sweep.track import Track
@@ -42,6 +42,8 @@ class _Around:
     """How deep events may still nest."""
     windowed: bool = True
     """Whether the window limits its cases: it is the first event's."""
+    ending: Ending = UNNOTICED
+    """How a run with all of `shots` may end."""
 
 
 class Walker:
@@ -92,12 +94,9 @@ class Walker:
         yield Case(key, shots, result.verdict, to_end=True, violation=result.violation)
         if result.verdict != CLEAN:
             return
-        baseline, self._runner = self._runner, Runner(bench, outcome, bench.core.clock + MAX_EXTRA)
-        try:
-            inner = self._inner(track, fire)
-            yield from self._cases(inner, _Around(shots, key, (), inner, depth), _NO_STOP)
-        finally:
-            self._runner = baseline
+        limit, inner = bench.core.clock + MAX_EXTRA, self._inner(track, fire)
+        around = _Around(shots, key, (), inner, depth)
+        yield from self._compared(Runner(bench, outcome, limit), self._cases(inner, around, _NO_STOP))
 
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
         events = self._first if around.windowed else self.events
@@ -133,6 +132,8 @@ class Walker:
     ) -> Iterator[Case]:  # fmt: skip
         """The case of one event at the present boundary, those merged with it, and those nested in it."""
         bench = self.bench
+        if around.ending != UNNOTICED and event.ending != UNNOTICED:
+            event = replace(event, ending=event.ending | around.ending)
         tables = None
         if event.site(bench.view, track.at.ip):
             user = around.base.user_reference()
@@ -164,7 +165,8 @@ class Walker:
             yield from _released(waiting, case)
             yield case
         if around.depth > 1 and result.verdict in (CLEAN, PENDING):
-            yield from self._nested(track, fire, result, shots, key, references, around)
+            inside = _Around(shots, key, references, around.base, around.depth - 1, False, event.ending)
+            yield from self._nested(track, fire, inside, None if result.delivered else 1)
 
     def _inner(self, track: Track, fire: Fire) -> Track:
         """The run with an event raised at the present boundary, from there on."""
@@ -174,15 +176,26 @@ class Walker:
         recipe, here = (*track.recipe, (track.at, fire)), bench.here
         return Track(bench, track.saved, recipe, here, dict(track.arrivals), counted=here == track.at)
 
-    def _nested(
-        self, track: Track, fire: Fire, result: Result, shots: tuple[Shot, ...], key: str,
-        references: tuple[Reference, ...], around: _Around,
-    ) -> Iterator[Case]:  # fmt: skip
+    def _nested(self, track: Track, fire: Fire, inside: _Around, stop: int | None) -> Iterator[Case]:
         """A second event at every boundary of the handler; for one that is pending, at this boundary only, because
         whatever comes later is that later boundary's."""
         inner = self._inner(track, fire)
-        inside = _Around(shots, key, references, around.base, around.depth - 1, windowed=False)
-        yield from self._cases(inner, inside, None if result.delivered else 1)
+        if inside.ending == UNNOTICED:
+            yield from self._cases(inner, inside, stop)
+            return
+        # The run with the first event is another than without: it is what the second one must not change.
+        _, outcome = self._runner.to_end(inside.shots[-1].event, lambda kernel, core: None)
+        inside.base = inner
+        limit = self.bench.core.clock + MAX_EXTRA
+        yield from self._compared(Runner(self.bench, outcome, limit), self._cases(inner, inside, stop))
+
+    def _compared(self, runner: Runner, cases: Iterator[Case]) -> Iterator[Case]:
+        """Cases in a run that ends with another outcome than the baseline."""
+        before, self._runner = self._runner, runner
+        try:
+            yield from cases
+        finally:
+            self._runner = before
 
 
 def _released(waiting: list[Case], case: Case | None) -> Iterator[Case]:
