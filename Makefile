@@ -5,6 +5,7 @@
 # make check-depth2   every event within an NMI at every boundary of both images' entries and exits: some ten minutes
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
+# make mutate   break the entry code of both images in every known way, write docs/mutation.md: half an hour
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
 # make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: ten minutes; FIRST=, LAST=
 # make bench    speed, beside the engine's own limit; writes build/bench.json
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check check-depth2 image conformance matrix fuzz bench clean
+.PHONY: run test lint check check-depth2 image conformance mutate matrix fuzz bench clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -41,6 +42,14 @@ image: $(STAMP)
 # Needs the Debian packages bochs, bochsbios, vgabios, qemu-system-x86 and binutils; about two minutes.
 conformance: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m conformance $(GROUPS)
+
+# Fails if anything survives that must not; the page is written all the same.
+mutate: $(STAMP)
+	@mkdir -p build
+	@status=0; for kernel in linux-6 linux-2.6; do \
+		$(BIN)/entry64 mutate $$kernel $(MUTATE) --json >build/mutate-$$kernel.json || status=$$?; done; \
+	$(BIN)/python -m emu.lab.mutate.record build/mutate-linux-6.json build/mutate-linux-2.6.json >docs/mutation.md; \
+	exit $$status
 
 matrix: $(STAMP)
 	@ENTRY64_MATRIX=all $(BIN)/python -m pytest -q -n auto tests/kernel/test_program_matrix.py

@@ -110,7 +110,7 @@ def mutate(
 
     def progress(done: int, total: int, survived: int) -> None:
         nonlocal last
-        if not as_json and (done == total or time.monotonic() - last > 10):
+        if done == total or time.monotonic() - last > 10:
             last = time.monotonic()
             click.echo(f"{done}/{total} mutants, {survived} survived", err=True)
 

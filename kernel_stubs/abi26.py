@@ -163,6 +163,8 @@ INTERRUPTS_ON = frozenset({
     "do_fork", "ksoftirqd", "khelper", "wait_for_helper", "____call_usermodehelper",
 })  # fmt: skip
 """C functions that are called with interrupts on, beside the system calls."""
+INTERRUPTS_WANTED = frozenset({"schedule", "do_notify_resume", "syscall_trace_enter", "syscall_trace_leave"})
+"""Those of them that are never called otherwise, beside the system calls."""
 NOT_IN_26 = frozenset({"clone3", "execveat", "rseq"})
 """System calls that came later, and that the entry code (the first two need pt_regs) or the C library's use of them
 (rseq registers with a kernel that restarts sequences) would have to know of: -ENOSYS, so that nobody relies on them."""

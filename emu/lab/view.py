@@ -22,7 +22,7 @@ from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, REGISTER_NAMES, SS
 from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, PtRegs, TaskStruct, ThreadInfo
-from kernel_stubs.abi26 import INTERRUPTS_ON, LINUX_26, PARTIAL_FRAME, is_linux26
+from kernel_stubs.abi26 import INTERRUPTS_ON, INTERRUPTS_WANTED, LINUX_26, PARTIAL_FRAME, is_linux26
 from kernel_stubs.binding import DEFAULT_KERNEL, CFunction, registered
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.siginfo import Sig
@@ -223,6 +223,10 @@ class View:
     def interrupts_allowed(self, name: str) -> bool:
         """Whether a C function may be called with interrupts on."""
         return self.classic and (name in INTERRUPTS_ON or name.startswith("sys"))
+
+    def interrupts_wanted(self, name: str) -> bool:
+        """Whether a C function must be called with interrupts on."""
+        return self.classic and (name in INTERRUPTS_WANTED or name.startswith(("sys_", "sys32_")))
 
     @cached_property
     def moves(self) -> frozenset[int]:

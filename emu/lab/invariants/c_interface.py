@@ -44,6 +44,10 @@ _ON_ANY_STACK = frozenset({"sysvec_reschedule_ipi"})
 """Interrupts that are over in a few instructions."""
 _GPRS = struct.Struct("<16Q")
 _ORIG_AX = PtRegs.offset("orig_ax")
+_SAVED = tuple(PtRegs.offset(name) for name in ("di", "si", "dx", "r10", "r8", "r9"))
+"""Where linux-2.6 keeps the arguments of a system call."""
+_SAVED_I386 = tuple(PtRegs.offset(name) for name in ("cx", "dx", "si", "di"))
+"""Those of an i386 call, but for the first."""
 _EAX = 0xFFFF_FFFF
 _LONG = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -83,6 +87,8 @@ class CInterface(Invariant):
     def _classic_called(self, event: CCalled) -> None:
         """linux-2.6: exceptions get an error code, 0 if the CPU pushed none; interrupts come on the IRQ stack, with the
         complement of their vector in orig_ax; a tracer sees the number of the system call there."""
+        if event.name.startswith("sys") and event.args:
+            self._check_arguments(event)
         entry = self._first_call(event)
         if entry is None:
             return
@@ -99,6 +105,29 @@ class CInterface(Invariant):
         else:
             self._check_orig_ax(event, entry)
             self._check_error_code(event, entry)
+
+    def _check_arguments(self, event: CCalled) -> None:
+        """A system call's C function gets what user mode, or its tracer, has in the registers for arguments; the sixth
+        of an i386 call is left out, for it may be on the user's stack."""
+        entry, function = self.chain.top(event.cpu), self.view.c_function(event.name)
+        raw = self.view.pt_regs(self.view.top_of_stack(event.cpu) - PtRegs.SIZE)
+        if entry is None or not entry.from_user or function is None or raw is None:
+            return
+        if isinstance(entry.event, SystemCall):
+            i386 = entry.event.compat or entry.event.by == "sysenter"
+        elif _is_int80(entry):
+            i386 = True
+        else:
+            return
+        words = [int.from_bytes(raw[at : at + 8], "little") for at in (_SAVED_I386 if i386 else _SAVED)]
+        if i386:
+            # EBX is in no partial frame: it is live, as C preserves it.
+            live = _GPRS.unpack(self.view.raw_registers(event.cpu))[RBX]
+            words = [word & _EAX for word in (live, *words)]
+        for number, (kind, found, wanted) in enumerate(zip(function.parameters, event.args, words, strict=False), 1):
+            if kind is int and found != wanted:
+                message = f"C function {event.name} gets {found:#x} as argument {number}; user mode has {wanted:#x}"
+                self.violated_by_call(event, message)
 
     def _c_called(self, event: CCalled) -> None:
         entry = self._first_call(event)

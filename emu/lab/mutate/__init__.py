@@ -7,5 +7,5 @@ suite.py         the regression that each mutant runs; check.py: its parts; linu
 learn.py         what each check does on the unbroken image, and executes
 listed.py        the lists of what need not be killed, beside the images' sources
 run.py           mutants on worker processes, and what becomes of each
-command.py       the command line's side
+command.py       the command line's side; record.py: docs/mutation.md
 """

@@ -33,7 +33,8 @@ def good_enough(outcome: Outcome) -> bool:
     return tried and named in (None, 100.0) and (generic is None or generic >= GOAL) and not outcome.stale
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A score in words."""
     return "n/a" if value is None else f"{value:.1f}%"
 
 
@@ -47,11 +48,11 @@ def text_lines(outcome: Outcome) -> Iterator[str]:
         mine = [fate for fate in fates if name in (fate.operator, "all")]
         count = Counter(fate.status for fate in mine)
         columns = "".join(f"{count[status]:12}" for status in Status)
-        yield f"{name:{width}}  {len(mine):7}{columns}  {_percent(score(mine)):>6}"
+        yield f"{name:{width}}  {len(mine):7}{columns}  {percent(score(mine)):>6}"
     by = Counter(fate.killed.by for fate in fates if fate.killed is not None)
     yield "killed by: " + ", ".join(f"{name} {number}" for name, number in by.most_common())
     named, generic = parts(fates)
-    yield f"named operators {_percent(score(named))}, any instruction {_percent(score(generic))}"
+    yield f"named operators {percent(score(named))}, any instruction {percent(score(generic))}"
     for status in (Status.SURVIVED, Status.UNREACHED, Status.LOST):
         for fate in fates:
             if fate.status is status:

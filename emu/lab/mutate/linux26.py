@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from emu.arch import Vector
 from emu.lab.mutate import rare
 from emu.lab.mutate.check import CLEAR_VALUES, EXIT, GETPID, SCRATCH, SET, Check, inject, same
 from emu.lab.mutate.check import scenario as any_scenario
 from emu.lab.shipped import find_scenario
+from kernel_stubs.abi import THREAD_SIZE, PtRegs
 from kernel_stubs.abi26 import LINUX_26
 
 _EVENTS = ("nmi", "mce", "db", "irq", "timer", "resched", "pf")
@@ -16,13 +19,90 @@ _INTERRUPTS = (0x30, *range(0xEF, 0x100))
 _IN_C = "sys_getpid"
 _LOST = ("r8", "r9", "r10", "r11")
 """Registers that INT 0x80 of 64-bit code does not give back: they are 0 before, as they are after."""
+_ZERO = "".join(f"    xorl %{name}d, %{name}d\n" for name in _LOST)
 _INT80 = (
-    f"_start:\n{SET}"
-    + "".join(f"    xorl %{name}d, %{name}d\n" for name in _LOST)
+    f"_start:\n{SET}{_ZERO}"
     + f"    movabsq ${CLEAR_VALUES + 0x101:#x}, %rcx\n    movabsq $0x1234567800000014, %rax\n    int $0x80\n"
     + f"    movabsq ${CLEAR_VALUES + 0x101:#x}, %rax\n    cmpq %rax, %rcx\n    jne bad\n{same(*_LOST)}{EXIT}"
 )
 _CRASHED = '[expect]\nend = "crashed"\n'
+
+
+_FLAGS = "stack:task+0x10"
+"""thread_info.flags of the current task, and TIF_SYSCALL_AUDIT of them."""
+_AUDIT = 0x80
+_FRAME = THREAD_SIZE - PtRegs.SIZE
+_NOT_SAVED = range(PtRegs.offset("r11"), PtRegs.offset("ax"), 8)
+"""R11 to R8, which i386 entries leave open."""
+
+
+def _stale(i386: bool) -> tuple[str, ...]:
+    """What entries left on the task stack is nobody's to rely on: it may be anything."""
+    return tuple(
+        inject(
+            event="memory", at="user:go", address=f"stack:task+{_FRAME + at:#x}",
+            value=0 if i386 and at in _NOT_SAVED else 0x5A5A_0000_0000 + at,
+        )
+        for at in range(0, PtRegs.SIZE, 8)
+    )  # fmt: skip
+
+
+def _calling(call: str, after: str) -> str:
+    return f"_start:\n{SET}go:\n{call}here:\n    nop\nthere:\n{after}{EXIT}"
+
+
+_GETPID, _EXECVE = "    movl $SYS_getpid, %eax\n    syscall\n", "    movl $SYS_execve, %eax\n    syscall\n"
+_SIGALTSTACK, _NONE = "    movl $SYS_sigaltstack, %eax\n    syscall\n", "    movl $9999, %eax\n    syscall\n"
+_INT80_GETPID, _INT80_NONE = "    movl $20, %eax\n    int $0x80\n", "    movl $9999, %eax\n    int $0x80\n"
+
+
+def _audited(at: str) -> str:
+    return inject(event="memory", at=at, address=_FLAGS, value=_AUDIT, size=4)
+
+
+def _flag(at: str, flag: str) -> str:
+    return inject(event="thread-flag", at=at, flag=flag)
+
+
+def _ways() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name -> (call, what makes it go this way)."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    irq, nmi = inject(event="irq", vector=0x30, at="user:there"), inject(event="nmi", at="user:there")
+    for call, asm, function in (
+        ("call", _GETPID, "sys_getpid"),
+        ("stub", _SIGALTSTACK, "sys_sigaltstack"),
+        ("slow stub", _EXECVE, "sys_execve"),
+        ("INT 0x80", _INT80_GETPID, "sys_getpid"),
+        ("no such call", _NONE, ""),
+        ("no such call of INT 0x80", _INT80_NONE, ""),
+    ):
+        found[call] = (asm, ())
+        found[f"{call}, audited"] = (asm, (_audited("user:go"),))
+        if function:
+            found[f"{call}, audited at its end"] = (asm, (_audited(function),))
+            for flag in ("NOTIFY_RESUME", "NEED_RESCHED"):
+                found[f"{call}, {flag}"] = (asm, (_flag(function, flag),))
+                found[f"{call}, audited, {flag}"] = (asm, (_audited("user:go"), _flag(function, flag)))
+            more = (_flag(function, "NOTIFY_RESUME"), _flag("do_notify_resume+0x1", "NEED_RESCHED"))
+            found[f"{call}, NOTIFY_RESUME, then NEED_RESCHED"] = (asm, more)
+            found[f"{call}, audited, NOTIFY_RESUME, then NEED_RESCHED"] = (asm, (_audited("user:go"), *more))
+    for name, event, function in (("interrupt", irq, "do_IRQ"), ("NMI", nmi, "do_nmi")):
+        found[name] = (_GETPID, (event,))
+        for flag in ("NOTIFY_RESUME", "NEED_RESCHED"):
+            found[f"{name}, {flag}"] = (_GETPID, (event, _flag(function, flag)))
+        more = (_flag(function, "NOTIFY_RESUME"), _flag("do_notify_resume+0x1", "NEED_RESCHED"))
+        found[f"{name}, NOTIFY_RESUME, then NEED_RESCHED"] = (_GETPID, (event, *more))
+        more = (_flag(function, "NEED_RESCHED"), _flag("schedule+0x1", "NOTIFY_RESUME"))
+        found[f"{name}, NEED_RESCHED, then NOTIFY_RESUME"] = (_GETPID, (event, *more))
+    return found
+
+
+def _stale_words() -> Iterator[Check]:
+    """Each way through the kernel finds other words on the stack than it has left there."""
+    for name, (call, tables) in _ways().items():
+        i386 = "INT 0x80" in name
+        asm = _calling((_ZERO if i386 else "") + call, same(*(_LOST if i386 else ())))
+        yield Check(f"{name}, stale words", _scenario(name, asm, *_stale(i386), *tables))
 
 
 def _scenario(title: str, asm: str, *tables: str, options: str = "") -> str:
@@ -72,4 +152,4 @@ def checks() -> tuple[Check, ...]:
     table = inject(event="irq", vector=0x30, at="sysexit_from_sys_call:sti")
     sysenter = find_scenario("classic-ia32-sysenter").text.replace("[expect]\n", f"{table}[expect]\n")
     found.append(Check("interrupt in SYSEXIT's shadow", sysenter, shipped=True))
-    return tuple(found)
+    return (*found, *_stale_words())
