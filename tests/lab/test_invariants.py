@@ -333,9 +333,17 @@ def test_flag_that_must_be_clear_in_c(court: Court, flag: Rflags) -> None:
 
 
 def test_c_returns_with_interrupts_on(court: Court) -> None:
+    court.see(*IN_C)
     court.view.flags_if = True
-    court.see(*IN_C, done())
+    court.see(done())
     assert court.only("flags") == [C_CODE + 1]
+
+
+def test_swapgs_with_interrupts_on(court: Court) -> None:
+    court.see(*IN_C, done())
+    court.view.flags_if = True
+    court.see(swap(PERCPU, USER))
+    assert court.only("flags") == [ENTRY + 3]
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,9 @@ def first_complaint(name, file, routine, old, new):
     [
         ("system_call", "    jnz     tracesys\n", "", "status 99"),
         ("tracesys", "    FIXUP_TOP_OF_STACK %rdi\n", "", "frames"),
-        ("tracesys", "    LOAD_ARGS\n", "", "status 99"),
+        ("tracesys", "    LOAD_ARGS\n", "", "C interface"),
+        ("system_call", "    sti\n", "", "flags"),
+        ("int_restore_rest", "    cli\n", "", "flags"),
         ("tracesys", "    RESTORE_REST\n", "", "stacks"),
         ("tracesys", "    ja      int_ret_from_sys_call\n", "", "progress"),
         ("tracesys", "    movq    $-ENOSYS, PT_REGS_AX(%rsp)\n", "", "status 99"),
@@ -93,7 +95,7 @@ def test_bad_iret_must_begin_with_the_kernels_gs():
     ("name", "file", "routine", "old", "new", "noticed"),
     [
         (INT80, "ia32entry.S", "ia32_tracesys", "    CLEAR_RREGS\n", "", "frames"),
-        (INT80, "ia32entry.S", "ia32_tracesys", "    LOAD_ARGS32\n", "", "status 99"),
+        (INT80, "ia32entry.S", "ia32_tracesys", "    LOAD_ARGS32\n", "", "C interface"),
         (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    xchgl   %r9d, %ebp\n", "", "status 220"),
         (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    xchgl   %ebp, %r9d\n", "", "frames"),
         (SYSENTER, "ia32entry.S", "sysenter_tracesys", "    CLEAR_RREGS\n", "", "status 99"),
@@ -114,7 +116,7 @@ def test_bad_iret_must_begin_with_the_kernels_gs():
         (GS, "traps.S", "error_kernelspace", "    cmpq    $gs_change, PT_REGS_IP(%rsp)\n", "", "GS nesting"),
         (CHILD, "process.S", "ret_from_fork", "    jnz     rff_trace\n", "", "syscall_trace_leave"),
         (INT3, "paranoid.S", "paranoid_userspace", "    jnz     paranoid_schedule\n", "", "progress"),
-        (INT3, "paranoid.S", "paranoid_userspace", "    movq    %rax, %rsp\n", "", "progress"),
+        (INT3, "paranoid.S", "paranoid_userspace", "    movq    %rax, %rsp\n", "", "frames"),
     ],
 )
 def test_a_break_of_a_rare_path_is_noticed(name, file, routine, old, new, noticed):
