@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from booted import in_user, start
+from programs import compiled, native
 
 from emu.errors import ProgramError
 from emu.events import CCalled, SystemCall
@@ -19,7 +20,6 @@ from kernel_stubs.abi import TaskStruct
 from kernel_stubs.elf import load_elf
 from kernel_stubs.errno import SyscallError
 from kernel_stubs.segments import set_tls, tls_descriptor, user_desc
-from kernel_stubs.siginfo import signal_name
 from kernel_stubs.syscalls import table
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 
@@ -160,49 +160,32 @@ def test_random_32_bit_calls_end_well(batch):
         it.system.binding.forget()
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("programs")
-
-    def compile_program(name):
-        target = folder / name
-        if not target.exists():
-            source = PROGRAMS / f"{name}.c"
-            subprocess.run(["gcc", "-m32", "-static", "-O1", "-w", "-pthread", "-o", target, source], check=True)
-        return target
-
-    return compile_program
-
-
-def native(path):
-    host = subprocess.run([path], capture_output=True, check=False, timeout=20)
-    code = host.returncode
-    text = f"exited with status {code}" if code >= 0 else f"killed by {signal_name(-code)}"
-    return text, host.stdout.decode().splitlines()
-
-
 ARGUMENTS = {"signals32": (b"100000",)}
 """How long the program waits for itself: our clock needs less than the host's scheduler."""
 
 
 def outcome(path, **options):
-    it, end = run(path.read_bytes(), argv=(path.name.encode(), *ARGUMENTS.get(path.name, ())), **options)
+    arguments = ARGUMENTS.get(path.name.removesuffix("-m32"), ())
+    it, end = run(path.read_bytes(), argv=(path.name.encode(), *arguments), **options)
     return end.text, it.stdout.decode().splitlines()
 
 
 @needs_m32
 @pytest.mark.parametrize("name", ["hello32", "signals32", "processes", "threads", "family"])
-def test_the_output_is_that_of_a_native_run(compiled, name):
-    assert outcome(compiled(name)) == native(compiled(name))
+def test_the_output_is_that_of_a_native_run(name):
+    path = compiled(name, "-m32")
+    assert outcome(path) == native(path)
 
 
 @needs_m32
 @pytest.mark.parametrize("name", ["hello32", "signals32"])
-def test_amds_fast_call_changes_nothing(compiled, name):
-    assert outcome(compiled(name), profile=Profile(vendor="amd")) == native(compiled(name))
+def test_amds_fast_call_changes_nothing(name):
+    path = compiled(name, "-m32")
+    assert outcome(path, profile=Profile(vendor="amd")) == native(path)
 
 
 @needs_m32
 @pytest.mark.parametrize("name", ["signals32"])
-def test_a_busy_timer_on_two_cpus_changes_nothing(compiled, name):
-    assert outcome(compiled(name), timer_period=997, cpus=2) == native(compiled(name))
+def test_a_busy_timer_on_two_cpus_changes_nothing(name):
+    path = compiled(name, "-m32")
+    assert outcome(path, timer_period=997, cpus=2) == native(path)

@@ -28,6 +28,12 @@ static void set(int sig, int flags)
     sigaction(sig, &a, NULL);
 }
 
+/* On a host that is busy others need longer. */
+static void while_others_act(void)
+{
+    usleep(getenv("PATIENT") ? 500000 : 100000);
+}
+
 static void status(const char *what, int s)
 {
     printf("%s: exited %d (%d) signaled %d (%d) stopped %d (%d)\n", what, WIFEXITED(s), WIFEXITED(s) ? WEXITSTATUS(s) : 0, WIFSIGNALED(s),
@@ -43,9 +49,9 @@ static void interrupted_read(int flags)
     hits = 0;
     pid_t parent = getpid(), child = fork();
     if (!child) {
-        usleep(100000);
+        while_others_act();
         kill(parent, SIGUSR1);
-        usleep(100000);
+        while_others_act();
         write(to[1], "x", 1);
         _exit(0);
     }
@@ -113,7 +119,7 @@ int main(void)
     set(SIGCHLD, 0);
     pid_t late = fork();
     if (!late) {
-        usleep(20000);
+        while_others_act();
         _exit(5);
     }
     n = waitpid(late, &s, 0);  /* SIGCHLD does not come between it and what it waits for */
@@ -129,7 +135,7 @@ int main(void)
             if (hits) _exit(50 + hits);
         }
     }
-    usleep(100000);
+    while_others_act();
     kill(child, SIGSTOP);
     waitpid(child, &s, WUNTRACED);
     status("stopped", s);
@@ -199,7 +205,7 @@ int main(void)
         setpgid(0, 0);
         signal(SIGTERM, SIG_IGN);
         if (!fork()) { signal(SIGTERM, SIG_DFL); pause(); }
-        usleep(100000);
+        while_others_act();
         kill(0, SIGTERM);
         wait(&s);
         status("grandchild", s);
