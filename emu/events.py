@@ -116,6 +116,11 @@ class GsSwapped(Event):
 
 
 @record
+class Passed(Event):
+    """An instruction begins that an observer has asked for (Core.set_milestones); registers are as it finds them."""
+
+
+@record
 class MsrWritten(Event):
     """WRMSR retired, or a C function wrote the MSR."""
 

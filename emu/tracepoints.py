@@ -158,3 +158,10 @@ class SoftirqExit(Event):
     """irq:softirq_exit."""
 
     vec: int
+
+
+@record
+class ExitWork(Event):
+    """What is done before user mode runs, by the TIF_* that asked for it (no tracepoint of Linux)."""
+
+    flags: int

@@ -14,7 +14,7 @@ from kernel_stubs.sched import schedule
 from kernel_stubs.signal_frame import do_signal
 from kernel_stubs.softirq import invoke_softirq
 from kernel_stubs.step import single_step_report
-from kernel_stubs.trace import trace_irq_vector_entry, trace_irq_vector_exit
+from kernel_stubs.trace import trace_exit_work, trace_irq_vector_entry, trace_irq_vector_exit
 
 HARDIRQ_OFFSET = 1 << 16
 NMI_OFFSET = 1 << 20
@@ -31,6 +31,7 @@ def exit_to_user_mode_loop(cpu: Cpu, regs: PtRegs) -> Steps:
     if task.thread_info.flags & EXIT_TO_USER_MODE_WORK:
         task.ret_count += 1
     while not task.exit_state and (work := task.thread_info.flags & EXIT_TO_USER_MODE_WORK):
+        trace_exit_work(cpu, work)
         yield Window()
         if work & Tif.NEED_RESCHED:
             yield from schedule(cpu)

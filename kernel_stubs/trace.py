@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emu.tracepoints import (
+    ExitWork,
     IrqHandlerEntry,
     IrqHandlerExit,
     IrqVectorEntry,
@@ -157,3 +158,9 @@ def trace_softirq_exit(cpu: Cpu, vec: int) -> None:
     """Its action has ended."""
     if cpu.kernel.machine.traced:
         cpu.core.emit(SoftirqExit(*_now(cpu), vec))
+
+
+def trace_exit_work(cpu: Cpu, flags: int) -> None:
+    """Something is left to be done before user mode."""
+    if cpu.kernel.machine.traced:
+        cpu.core.emit(ExitWork(*_now(cpu), flags))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -74,13 +75,26 @@ def _single(report: Report) -> list[str]:
     facts = report.facts
     lines = []
     if facts.path:
-        lines += ["path:", *_indented(facts.path)]
+        lines += ["path:", *_indented(part for line in facts.path for part in _broken(line))]
     lines += [f"injected: {text}" for text in facts.fired]
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         data = facts.stream(descriptor)
         if data:
             lines.append(f"{name}: {_shown(data)}")
     return [*lines, *problems(report), verdict_line(report)]
+
+
+def _broken(line: str) -> list[str]:
+    """A line of the path; what does not fit goes on in the next one, deeper by two steps."""
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    parts = [indent]
+    for step in re.split(r"(?= -> | --> )", text):
+        if len(parts[-1]) + len(step) > WIDTH and parts[-1].strip():
+            parts.append(f"{indent}{_INDENT * 4}{step.lstrip()}")
+        else:
+            parts[-1] += step
+    return parts
 
 
 def _cases(reports: Sequence[Report]) -> list[str]:

@@ -16,6 +16,7 @@ from emu.arch import Vector
 from emu.events import CCalled, Delivered, Event, Note, Returned
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge
+from emu.lab.milestones import milestones
 from emu.lab.observers.path import PathSummary
 from emu.lab.outcome import Outcome, Outcomes, Subject
 from emu.lab.view import View
@@ -158,6 +159,7 @@ class Rig:
         self._start = self._system.machine.snapshot()
         self._user_image = user_image
         self._user_symbols = options.program.symbols
+        self._milestones: frozenset[int] = frozenset()
         self._booted = options.image.symbols.get(BOOTED)
 
     def run(
@@ -185,7 +187,9 @@ class Rig:
         if injections:
             machine.observers.append(plan)
         if log:
-            machine.observers += [facts, path]
+            machine.observers.append(facts)
+            path.attach(machine)
+            self._tell_of_milestones()
         outcomes = Outcomes(subjects, machine, view.symbol)
         fired: list[str] = []
         missed: list[str] = []
@@ -219,6 +223,13 @@ class Rig:
             unknown_syscalls(system.kernel),
             outcomes.finish(end),
         )
+
+    def _tell_of_milestones(self) -> None:
+        """For the path; once is for good."""
+        if not self._milestones:
+            self._milestones = milestones(self._system.kernel.image)
+            for core in self._system.machine.cores:
+                core.set_milestones(self._milestones)
 
     def _rewind(self) -> None:
         system = self._system

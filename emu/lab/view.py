@@ -20,7 +20,7 @@ from emu.machine.core import Core
 from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
-from emu.machine.registers import CS, REGISTER_NAMES, SS
+from emu.machine.registers import CS, GS, REGISTER_NAMES, RSP, SS
 from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, PtRegs, TaskStruct, ThreadInfo
 from kernel_stubs.abi26 import INTERRUPTS_ON, INTERRUPTS_WANTED, LINUX_26, PARTIAL_FRAME, is_linux26
 from kernel_stubs.binding import DEFAULT_KERNEL, CFunction, registered
@@ -340,6 +340,11 @@ class View:
         """GS_BASE if user mode is running, else None."""
         state = self._machine.cores[cpu].cpu
         return state.gs_base if state.cpl == 3 else None
+
+    def place(self, cpu: int) -> tuple[int, int, int]:
+        """RSP, GS_BASE and CR3."""
+        state = self._states[cpu]
+        return int(state.regs[RSP]), int(state.segs[GS].base), int(state.cr[3])
 
     def registers(self, cpu: int) -> dict[str, int]:
         """All registers that a report shows, by name."""

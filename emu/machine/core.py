@@ -6,11 +6,11 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from emu.arch import Cr4, Efer, Rflags, Vector
-from emu.events import Event, EventType, Shutdown
+from emu.events import Event, EventType, Passed, Shutdown
 from emu.machine import delivery, engine_faults, semantics
 from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.debug_unit import DebugUnit
@@ -85,6 +85,10 @@ class Core(Processor):
         """Run C functions at these addresses; `span` is the range of stub slots that holds them."""
         self.sites.update(sites)
         self.stops.add_sites(sites, span)
+
+    def set_milestones(self, addresses: Iterable[int]) -> None:
+        """Emit Passed before these instructions, from now on."""
+        self.stops.set_milestones(addresses)
 
     def set_breakpoints(self, addresses: set[int]) -> None:
         """End `advance` before these instructions."""
@@ -250,13 +254,16 @@ class Core(Processor):
         return stop
 
     def _tell_notes(self) -> None:
-        """Observers learn of each SWAPGS that was passed, with the registers as they were there."""
+        """Observers learn of each SWAPGS and milestone that was passed, with the registers as they were there."""
         cpu = self.cpu
         now = cpu.save()
         try:
             for retired, context in cpu.notes:
                 cpu.show(context)
-                semantics.tell_swapgs(self, self.clock + retired)
+                if cpu.ip in self.stops.milestones:
+                    self.emit(Passed(self.clock + retired, self.index, cpu.ip))
+                if self.stops.special.get(cpu.ip) == "swapgs":
+                    semantics.tell_swapgs(self, self.clock + retired)
         finally:
             cpu.show(now)
 
@@ -276,6 +283,8 @@ class Core(Processor):
             self._reported = here
             return End(EndKind.BREAKPOINT, ip)
         self._reported = None
+        if ip in self.stops.milestones:
+            self.emit(Passed(self.clock, self.index, ip))
         site = self.sites.get(ip)
         if site is not None:
             site(self)

@@ -27,6 +27,8 @@ class StopPoints:
         self._swapping: frozenset[int] = frozenset()
         self._bases: dict[int, int] = {}
         self._recording = False
+        self.milestones: frozenset[int] = frozenset()
+        """Instructions that observers want to be told of."""
         self.quiet = False
         """Whether instructions that may set IF are passed, as no interrupt waits for that."""
         self._choose_quiet()
@@ -56,7 +58,8 @@ class StopPoints:
     def set_breakpoints(self, addresses: set[int]) -> None:
         """Stop before these instructions too, and before no others that were set so."""
         fresh = addresses - self._installed
-        stale = {a for a in self._installed - addresses if a not in self.special and a not in self._sites}
+        kept = self.milestones
+        stale = {a for a in self._installed - addresses if not (a in self.special or a in self._sites or a in kept)}
         self._installed = frozenset(addresses)
         self._passing = False
         self.breakpoints = self._installed
@@ -74,6 +77,13 @@ class StopPoints:
             self.breakpoints = frozenset() if passing else self._installed
             self.set_quiet(self.quiet)
 
+    def set_milestones(self, addresses: Iterable[int]) -> None:
+        """Tell of these instructions as of SWAPGS; those that have another stop of their own are left out, for good."""
+        own = self.special.keys() - self._swapping | self._sites
+        self.milestones = self.milestones | frozenset(addresses) - own
+        self._cpu.stop_at(self.milestones)
+        self._choose_notes()
+
     def set_recording(self, recording: bool) -> None:
         """Somebody wants every event between the instructions where it belongs."""
         self._recording = recording
@@ -85,7 +95,8 @@ class StopPoints:
         SWAPGS is only told to observers, who may want that between single instructions; WRFSBASE and WRGSBASE load a
         canonical base by themselves.
         """
-        self._cpu.note_at(frozenset() if self._recording else self._swapping - self._installed)
+        noted = (self._swapping | self.milestones) - self._installed
+        self._cpu.note_at(frozenset() if self._recording else noted)
         self._cpu.stop_unless_canonical({a: r for a, r in self._bases.items() if a not in self._installed})
 
     def set_quiet(self, quiet: bool) -> None:

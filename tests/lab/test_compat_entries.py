@@ -60,7 +60,8 @@ def test_an_eax_that_is_not_zero_extended_is_noticed():
 def test_the_path_names_i386_calls():
     (report,) = run_scenario(find_scenario("ia32-sysenter"))
     path = "\n".join(report.facts.path)
-    assert "--SYSENTER 20 (getpid, 32-bit)--> entry_SYSENTER_compat -> do_SYSENTER_32 -> SYSRETL --> user" in path
+    assert "--SYSENTER 20 (getpid, 32-bit)--> entry_SYSENTER_compat -> entry stack -> SWAPGS -> " in path
+    assert "-> task stack -> do_SYSENTER_32 -> entry stack -> user CR3 -> SWAPGS -> SYSRETL --> user" in path
     assert "INT 0x80, 1 (exit)" in path
 
 
