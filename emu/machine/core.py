@@ -25,7 +25,6 @@ from emu.machine.recorder import Recorder
 from emu.machine.stop import Stop, StopKind
 from emu.machine.stop_points import StopPoints
 
-_HLT = 0xF4
 _RF = int(Rflags.RF)
 _TF_RF = int(Rflags.TF | Rflags.RF)
 
@@ -203,10 +202,7 @@ class Core(Processor):
         if kind is StopKind.FAULT:
             self._fault(stop)
         elif kind is StopKind.HALT:
-            if self.cpu.cpl == 0 and self.code_byte(self.cpu.ip - 1) == _HLT:
-                self.halted = True
-            elif steps:
-                self.debug.executed()  # rarely, the engine leaves its loop behind a single step without the trap
+            self.halted = True
         elif kind is StopKind.BUS:
             self._no_memory(stop)
         else:

@@ -106,6 +106,9 @@ class HookedEngine(Registers):
     def _unhook(self, hook: int) -> None:
         uclib.uc_hook_del(self._uch, ctypes.c_size_t(hook))
         self._code_hooks.changed()
+        # The engine looks for the hook's code and may take page faults of its own: CR2, and a next fault that is the
+        # second or third one to it.
+        self._dirty = True
 
     def _install_hooks(self) -> None:
         uch, stop_engine = self._uch, uclib.uc_emu_stop

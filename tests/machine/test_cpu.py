@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from bare import CODE, KERNEL, bare
+from bare import CODE, HANDLERS, KERNEL, USER, bare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +45,20 @@ def test_each_iteration_of_rep_is_an_instruction_boundary():
     it.run(2 + 20)
     assert it.core.cpu.register(RCX) == 30
     assert it.core.cpu.ip == CODE + it.code.statements[2].address - CODE
+
+
+def test_stops_forgotten_where_their_code_cannot_be_fetched_leave_nothing_behind():
+    it = bare("xorl %ecx, %ecx\n nop\n nop\n divl %ecx", user=True)
+    it.machine.memory.write(HANDLERS - KERNEL, bytes.fromhex("90 90 f7f1"))  # of #DE: NOP, NOP, DIV again
+    it.core.set_breakpoints({USER, USER + 2, USER + 3})
+    while it.core.advance(4).kind is EndKind.BREAKPOINT:
+        pass
+    assert (it.core.clock, it.core.cpu.cpl) == (4, 0)
+    it.core.set_breakpoints(set())  # SMEP: the engine has page faults of its own while it looks for them
+    it.run(3)
+    assert [event.vector for event in it.of(Delivered)] == [0, 0]
+    assert it.core.cpu.cr2 == 0
+    assert not it.core.halted
 
 
 def test_breakpoint_stops_before_its_instruction_and_once_a_visit():
