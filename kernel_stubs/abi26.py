@@ -178,15 +178,11 @@ STUBS_32 = {
     2: "stub32_fork", 11: "stub32_execve", 110: "stub32_iopl", 119: "stub32_sigreturn", 120: "stub32_clone",
     173: "stub32_rt_sigreturn", 186: "stub32_sigaltstack", 190: "stub32_vfork",
 }  # fmt: skip
-IA32_NUMBERS = {
-    "exit": 1, "read": 3, "write": 4, "close": 6, "unlink": 10, "chdir": 12, "getpid": 20, "access": 33, "kill": 37,
-    "mkdir": 39, "rmdir": 40, "dup": 41, "pipe": 42, "brk": 45, "umask": 60, "dup2": 63, "getppid": 64, "munmap": 91,
-    "mprotect": 125, "getpgid": 132, "sched_yield": 158, "getuid": 199, "getgid": 200, "geteuid": 201,
-    "getegid": 202, "gettid": 224, "exit_group": 252, "set_tid_address": 258, "tgkill": 270,
-}  # fmt: skip
-"""Name -> 32-bit number of system calls whose arguments mean the same in both ABIs: one C function serves both."""
-IA32_NR_SYSCALLS = 333
-"""asm/unistd_32.h of 2.6.28: numbers from this on are -ENOSYS."""
+SYS32 = frozenset({
+    "fstat64", "ftruncate64", "lstat64", "mmap2", "pread64", "pwrite64", "rt_sigaction", "rt_sigqueueinfo", "sigaction",
+    "stat64", "truncate64", "waitpid",
+})  # fmt: skip
+"""i386 system calls whose C function Linux 2.6.28 calls `sys32_*`; it calls others of its own `compat_sys_*`."""
 
 
 def syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
@@ -195,10 +191,13 @@ def syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
     return dict(sorted((rows | STUBS).items()))
 
 
-def ia32_syscall_rows(implemented: dict[int, str]) -> dict[int, str]:
-    """Number -> symbol in ia32_sys_call_table; `implemented` as for `syscall_rows`."""
-    names = set(implemented.values())
-    rows = {number: f"sys_{name}" for name, number in IA32_NUMBERS.items() if name in names}
+def ia32_syscall_rows(functions: dict[int, str]) -> dict[int, str]:
+    """Number -> symbol in ia32_sys_call_table; `functions`: number -> `compat_sys_*` or `sys_*` of what C has."""
+    rows = {}
+    for number, function in functions.items():
+        name = function.removeprefix("compat_sys_")
+        if function.removeprefix("sys_") not in NOT_IN_26:
+            rows[number] = f"sys32_{name}" if name in SYS32 else function
     return dict(sorted((rows | STUBS_32).items()))
 
 
@@ -221,7 +220,6 @@ def asm_constants() -> dict[str, int]:
         "X86_CR0_TS": int(Cr0.TS),
         "IA32_SYSCALL_VECTOR": INT80_VECTOR,
         "NUM_INVALIDATE_TLB_VECTORS": NUM_INVALIDATE_TLB_VECTORS,
-        "IA32_NR_syscalls": IA32_NR_SYSCALLS,
         "_TIF_WORK_SYSCALL_ENTRY": TIF_WORK_SYSCALL_ENTRY,
         "_TIF_WORK_SYSCALL_EXIT": TIF_WORK_SYSCALL_EXIT,
         "_TIF_ALLWORK_MASK": TIF_ALLWORK_MASK,

@@ -25,12 +25,13 @@ from kernel_stubs.abi import (
     PAGE_OFFSET,
     TASK_SIZE_MAX,
     THREAD_SIZE,
+    TS_COMPAT,
     MmStruct,
     PerCpu,
     PtRegs,
     TaskStruct,
 )
-from kernel_stubs.abi26 import LINUX_26, Vector26, is_linux26
+from kernel_stubs.abi26 import LINUX_26, ThreadInfo26, Vector26, is_linux26
 from kernel_stubs.elf import UserProgram
 from kernel_stubs.layout import Struct
 
@@ -177,6 +178,12 @@ class Cpu:
 def task_pt_regs(kernel: Kernel, task: TaskStruct) -> PtRegs:
     """User mode's registers, at the end of the task's stack."""
     return kernel.view(PtRegs, task.stack + THREAD_SIZE - PtRegs.SIZE)
+
+
+def in_ia32_syscall(kernel: Kernel, task: TaskStruct) -> bool:
+    """TS_COMPAT: the system call that a task is in is an i386 one. In linux-2.6 the assembly says so."""
+    info = kernel.view(ThreadInfo26, task.stack) if kernel.classic else task.thread_info
+    return bool(info.status & TS_COMPAT)
 
 
 def percpu_address(kernel: Kernel, cpu: int) -> int:

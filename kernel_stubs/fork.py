@@ -10,7 +10,6 @@ from kernel_stubs.abi import (
     INIT_PGD,
     TASK_SIZE_MAX,
     THREAD_SIZE,
-    TS_COMPAT,
     InactiveTaskFrame,
     MmStruct,
     PtRegs,
@@ -19,7 +18,7 @@ from kernel_stubs.abi import (
     Tif,
     VmFlags,
 )
-from kernel_stubs.context import Cpu, Kernel
+from kernel_stubs.context import Cpu, Kernel, in_ia32_syscall
 from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import copy_files, copy_fs, put_files, put_fs
 from kernel_stubs.ldt import copy_ldt, free_ldt
@@ -191,7 +190,7 @@ def copy_process(cpu: Cpu, regs: PtRegs, flags: int, stack: int = 0, child_tid: 
     """A copy of the current task, which cannot run yet: its address."""
     kernel, parent = cpu.kernel, cpu.current
     check_clone(flags)
-    compat = parent.thread_info.status & TS_COMPAT
+    compat = in_ia32_syscall(kernel, parent)
     new_tls = child_tls(cpu, tls) if compat and flags & Clone.SETTLS else None
     if flags & Clone.SETTLS and not compat and tls >= TASK_SIZE_MAX:
         raise SyscallError(Errno.EPERM)

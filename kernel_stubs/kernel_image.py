@@ -16,6 +16,7 @@ from kernel_stubs import abi26
 from kernel_stubs.abi import KERNEL_BASE, asm_constants
 from kernel_stubs.abi26 import LINUX_26
 from kernel_stubs.binding import registered
+from kernel_stubs.syscalls import compat
 from kernel_stubs.syscalls.table import implemented
 
 SOURCES = Path(asm.__file__).parent
@@ -76,11 +77,11 @@ def generated_sources(kernel: str) -> dict[str, str]:
     """Name -> text of the sources that Python writes: C function slots and system-call tables."""
     if kernel != LINUX_26:
         return {"c_functions.inc": _slots(registered())}
-    native, compat = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows(implemented())
+    native, i386 = abi26.syscall_rows(implemented()), abi26.ia32_syscall_rows(compat.functions())
     return {
-        "c_functions.inc": _slots(abi26.c_function_slots((*native.values(), *compat.values()))),
+        "c_functions.inc": _slots(abi26.c_function_slots((*native.values(), *i386.values()))),
         "sys_call_table.inc": _rows(native),
-        "ia32_sys_call_table.inc": _rows(compat),
+        "ia32_sys_call_table.inc": _rows(i386),
     }
 
 
@@ -88,7 +89,10 @@ def kernel_constants(kernel: str) -> dict[str, int]:
     """Name -> value of what the sources see besides the CPU's features."""
     if kernel != LINUX_26:
         return asm_constants()
-    return abi26.asm_constants() | {"__NR_syscall_max": max(abi26.syscall_rows(implemented()))}
+    return abi26.asm_constants() | {
+        "__NR_syscall_max": max(abi26.syscall_rows(implemented())),
+        "IA32_NR_syscalls": max(abi26.ia32_syscall_rows(compat.functions())) + 1,
+    }
 
 
 def read_sources(folder: Path) -> Overrides:

@@ -16,6 +16,7 @@ from kernel_stubs.uaccess import copy_from_user
 
 _LOADER = "load_user_segments"
 """Guest code of the images that have 32-bit programs."""
+_GS_LOADER, _GS_LOADER_26 = "asm_load_gs_index", "load_gs_index"
 USER_DESC = struct.Struct("<iIII")
 """`struct user_desc`: entry number, base, limit, bits."""
 EMPTY_FLAGS = 0x28
@@ -42,11 +43,6 @@ def copy_segments(cpu: Cpu, child: TaskStruct) -> None:
 def load_segments(cpu: Cpu) -> Steps:
     """The current task, which comes to this CPU, gets its descriptors and selectors back."""
     task = cpu.current
-    if task.mm and cpu.kernel.classic:  # that image has no TLS descriptors; GS alone is worth a load
-        if task.gsindex != selectors(cpu)[3]:
-            yield Call("load_gs_index", (task.gsindex,))
-            cpu.core.write_msr(Msr.KERNEL_GS_BASE, task.gsbase)
-        return None
     if not task.mm or _LOADER not in cpu.kernel.image.symbols:
         return None
     load_tls(cpu, task)
@@ -77,7 +73,7 @@ def set_selectors(cpu: Cpu, ds: int, es: int, fs: int, gs: int, *, again: bool =
         if not fs & ~3:
             cpu.core.write_msr(Msr.FS_BASE, fs_base)
     if again or gs != before[3]:
-        yield Call("asm_load_gs_index", (gs,))
+        yield Call(_GS_LOADER_26 if cpu.kernel.classic else _GS_LOADER, (gs,))
         if not gs & ~3:
             cpu.core.write_msr(Msr.KERNEL_GS_BASE, gs_base)
     return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from emu.arch import Rflags
-from kernel_stubs.abi import TS_COMPAT, PtRegs, TaskStruct, Tif
+from kernel_stubs.abi import PtRegs, TaskStruct, Tif
 from kernel_stubs.binding import Steps
-from kernel_stubs.context import Cpu
+from kernel_stubs.context import Cpu, Kernel, in_ia32_syscall
 from kernel_stubs.errno import Errno, OutOfMemoryError, Restart, SyscallError
 from kernel_stubs.fpu import clear_user_fpu, save_user_fpu
 from kernel_stubs.jobctl import start_group_stop, stop_here, tell_of_continuing
@@ -70,7 +70,7 @@ def do_signal(cpu: Cpu, regs: PtRegs) -> Steps:
             continue
         do_group_exit(cpu, info.signo)
         return None
-    _restart_without_handler(regs, task)
+    _restart_without_handler(cpu.kernel, regs, task)
     restore_saved_sigmask(cpu)
     return None
 
@@ -91,11 +91,11 @@ def _syscall_error(regs: PtRegs) -> int:
     return error if in_syscall and error in Restart._value2member_map_ else 0
 
 
-def _restart_without_handler(regs: PtRegs, task: TaskStruct) -> None:
+def _restart_without_handler(kernel: Kernel, regs: PtRegs, task: TaskStruct) -> None:
     error = _syscall_error(regs)
     if not error:
         return
-    number = RESTART_SYSCALL32 if task.thread_info.status & TS_COMPAT else RESTART_SYSCALL
+    number = RESTART_SYSCALL32 if in_ia32_syscall(kernel, task) else RESTART_SYSCALL
     regs.ax = number if error == Restart.ERESTART_RESTARTBLOCK else regs.orig_ax
     regs.ip -= SYSCALL_SIZE
 

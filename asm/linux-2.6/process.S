@@ -169,3 +169,28 @@ EXTABLE gs_change, .Lbad_gs
     xorl    %eax, %eax
     movl    %eax, %gs
     jmp     .Lgs_loaded
+
+# void load_user_segments(u16 ds, u16 es, u16 fs): what C has as loadsegment().  A selector that cannot be loaded becomes
+# null.  MOV to FS writes its base too.
+# Entry and exit: kernel GS, any stack.  Clobbers RDI, RSI, RDX.
+.globl load_user_segments
+load_user_segments:
+.Lload_ds:
+    movl    %edi, %ds
+.Lload_es:
+    movl    %esi, %es
+.Lload_fs:
+    movl    %edx, %fs
+    ret
+EXTABLE .Lload_ds, .Lbad_ds
+EXTABLE .Lload_es, .Lbad_es
+EXTABLE .Lload_fs, .Lbad_fs
+.Lbad_ds:
+    xorl    %edi, %edi
+    jmp     .Lload_ds
+.Lbad_es:
+    xorl    %esi, %esi
+    jmp     .Lload_es
+.Lbad_fs:
+    xorl    %edx, %edx
+    jmp     .Lload_fs

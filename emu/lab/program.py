@@ -23,7 +23,6 @@ from emu.lab.report import ending
 from emu.lab.rig import Facts, Rig, Tracing
 from emu.lab.scenario import Inject
 from emu.machine.profile import Profile
-from kernel_stubs.abi26 import LINUX_26
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import load_elf
 from kernel_stubs.kernel_image import Overrides, build_image
@@ -113,7 +112,7 @@ def run_program(
     specs = [parse_injection(text) for text in inject]
     shown = os.fsencode(name).decode(errors="replace")
     data = read_program(name)
-    program = load_elf(data, shown, ia32=kernel != LINUX_26)
+    program = load_elf(data, shown, ia32=True)
     profile = Profile()
     image = build_image(kernel, profile, own_sources=own_sources)
     injections = _resolve(specs, inject, image, data, shown)

@@ -110,8 +110,6 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
     ia32 = scenario.user.bits == 32
     if ia32:
         check_both_modes(user, file.where("user", "bits"))
-        if is_linux26(image):
-            raise ScenarioError(f"{file.where('user', 'bits')}: linux-2.6 runs 64-bit programs only")
     try:
         program = program_from_image(user, "user", ia32=ia32)
     except ProgramError as error:

@@ -21,8 +21,25 @@ from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, GS, REGISTER_NAMES, RSP, SS
-from kernel_stubs.abi import PTI_USER_PGTABLE, TASK_SIZE_MAX, MmStruct, PerCpu, PtRegs, TaskStruct, ThreadInfo
-from kernel_stubs.abi26 import INTERRUPTS_ON, INTERRUPTS_WANTED, LINUX_26, PARTIAL_FRAME, is_linux26
+from kernel_stubs.abi import (
+    PTI_USER_PGTABLE,
+    TASK_SIZE_MAX,
+    THREAD_SIZE,
+    MmStruct,
+    PerCpu,
+    PtRegs,
+    TaskStruct,
+    ThreadInfo,
+)
+from kernel_stubs.abi26 import (
+    INTERRUPTS_ON,
+    INTERRUPTS_WANTED,
+    LINUX_26,
+    PARTIAL_FRAME,
+    ThreadInfo26,
+    Tif26,
+    is_linux26,
+)
 from kernel_stubs.binding import DEFAULT_KERNEL, CFunction, registered
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 from kernel_stubs.siginfo import Sig
@@ -222,11 +239,17 @@ class View:
 
     def interrupts_allowed(self, name: str) -> bool:
         """Whether a C function may be called with interrupts on."""
-        return self.classic and (name in INTERRUPTS_ON or name.startswith("sys"))
+        return self.classic and (name in INTERRUPTS_ON or name.startswith(("sys", "compat_sys_")))
+
+    def runs_32_bit_program(self, cpu: int) -> bool:
+        """Whether linux-2.6 runs a 32-bit program here, by the personality that execve gave it; never of linux-6."""
+        low = self.top_of_stack(cpu) - THREAD_SIZE
+        word = self.read_kernel(low + ThreadInfo26.offset("flags"), 4) if self.classic and low > 0 else None
+        return word is not None and bool(int.from_bytes(word, "little") >> Tif26.IA32 & 1)
 
     def interrupts_wanted(self, name: str) -> bool:
         """Whether a C function must be called with interrupts on."""
-        return self.classic and (name in INTERRUPTS_WANTED or name.startswith(("sys_", "sys32_")))
+        return self.classic and (name in INTERRUPTS_WANTED or name.startswith(("sys_", "sys32_", "compat_sys_")))
 
     @cached_property
     def moves(self) -> frozenset[int]:

@@ -16,6 +16,7 @@ def install() -> None:
 
     for module in (compat, khelper, main, ports, ptrace, tasks):
         assert module  # they register when they are imported
+    compat.register_all()
     traps.register_all()
     interrupts.register_all()
     kthreads.register_all()

@@ -1,13 +1,15 @@
-"""i386 system calls whose C function gets the pt_regs: `sys32_*` (arch/x86/ia32/sys_ia32.c, ia32_signal.c)."""
+"""i386 system calls: those with a C function of their own, and those that get the pt_regs (arch/x86/ia32)."""
 
 from __future__ import annotations
 
 from kernel_stubs.abi import PtRegs
+from kernel_stubs.abi26 import STUBS_32, ia32_syscall_rows
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
-from kernel_stubs.linux26.calls import c_function26
+from kernel_stubs.linux26.calls import Body, c_function26, register26
 from kernel_stubs.linux26.syscalls import traced
-from kernel_stubs.syscalls.compat import ia32_call
+from kernel_stubs.linux26.thread_info import start_thread
+from kernel_stubs.syscalls.compat import argument_count, functions, ia32_call
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 
 _NUMBERS = {name: number for number, name in IA32_SYSCALL_NAMES.items()}
@@ -20,6 +22,22 @@ def _call(cpu: Cpu, name: str, regs: PtRegs) -> Steps:
     return (yield from traced(cpu, args, ia32_call(cpu, _NUMBERS[name], args)))
 
 
+def _body(number: int) -> Body:
+    def body(cpu: Cpu, *args: int) -> Steps:
+        return (yield from traced(cpu, None, ia32_call(cpu, number, tuple(arg & _U32 for arg in args))))
+
+    return body
+
+
+def register_all() -> None:
+    """Register what ia32_sys_call_table leads to and the 64-bit table does not."""
+    own = functions()
+    for number, symbol in ia32_syscall_rows(own).items():
+        if number not in STUBS_32 and own[number].startswith("compat_sys_"):
+            register26(symbol, _body(number), (int,) * argument_count(number))
+
+
+# --- with the pt_regs, from ia32entry.S -------------------------------------------------------------------------------
 @c_function26
 def sys32_clone(cpu: Cpu, flags: int, stack: int, regs: PtRegs) -> Steps:
     """clone(2): only two of the arguments are in registers."""
@@ -29,7 +47,10 @@ def sys32_clone(cpu: Cpu, flags: int, stack: int, regs: PtRegs) -> Steps:
 @c_function26
 def sys32_execve(cpu: Cpu, path: int, argv: int, envp: int, regs: PtRegs) -> Steps:
     """execve(2): the vectors hold 32-bit pointers."""
-    return (yield from _call(cpu, "execve", regs))
+    result = yield from _call(cpu, "execve", regs)
+    if not result:
+        start_thread(cpu)
+    return result
 
 
 @c_function26

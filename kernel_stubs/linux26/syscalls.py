@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import THREAD_SIZE, TS_COMPAT, ExitState, PtRegs
+from kernel_stubs.abi import THREAD_SIZE, ExitState, PtRegs
 from kernel_stubs.abi26 import NOT_IN_26, STUBS, USER_DS
 from kernel_stubs.binding import ARGUMENT_REGISTERS, Steps, Unwind
-from kernel_stubs.context import Cpu
+from kernel_stubs.context import Cpu, in_ia32_syscall
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.fdtable import AT_FDCWD
 from kernel_stubs.linux26.calls import Body, c_function26, register26
-from kernel_stubs.linux26.thread_info import thread_info
+from kernel_stubs.linux26.thread_info import start_thread, thread_info
 from kernel_stubs.namei import resolve
 from kernel_stubs.process import do_exit
 from kernel_stubs.switch import task_pt_regs
 from kernel_stubs.syscalls.execute import do_execve
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
-from kernel_stubs.syscalls.table import implemented, invoke, not_implemented, parameter_count
+from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
+from kernel_stubs.syscalls.table import (
+    implemented,
+    invoke,
+    not_implemented,
+    not_implemented32,
+    parameter_count,
+)
 from kernel_stubs.trace import trace_sys_enter, trace_sys_exit
 
 NUMBERS = {name: number for number, name in SYSCALL_NAMES.items()}
@@ -36,7 +43,7 @@ def _told(cpu: Cpu, args: tuple[int, ...] | None, steps: Steps) -> Steps:
     if args is None:
         args = tuple(cpu.core.cpu.register(number) for number in ARGUMENT_REGISTERS)
     number = task_pt_regs(cpu.kernel, cpu.current).orig_ax & 0xFFFF_FFFF
-    ia32 = bool(thread_info(cpu.kernel, cpu.current).status & TS_COMPAT)
+    ia32 = in_ia32_syscall(cpu.kernel, cpu.current)
     trace_sys_enter(cpu, number, tuple(arg & 0xFFFF_FFFF for arg in args) if ia32 else args, ia32=ia32)
     result = yield from steps
     trace_sys_exit(cpu, number, result or 0, ia32=ia32)
@@ -69,7 +76,10 @@ def sys_ni_syscall(cpu: Cpu) -> Steps:
 
 def _enosys(cpu: Cpu, number: int) -> Steps:
     yield from ()
-    return -Errno.ENOSYS if SYSCALL_NAMES.get(number) in NOT_IN_26 else not_implemented(cpu, number)
+    ia32 = in_ia32_syscall(cpu.kernel, cpu.current)
+    if (IA32_SYSCALL_NAMES if ia32 else SYSCALL_NAMES).get(number) in NOT_IN_26:
+        return -Errno.ENOSYS
+    return not_implemented32(cpu, number) if ia32 else not_implemented(cpu, number)
 
 
 # --- with the whole pt_regs, from ptregs.S ----------------------------------------------------------------------------
@@ -101,14 +111,17 @@ def sys_execve(cpu: Cpu, path: int, argv: int, envp: int, regs: PtRegs) -> Steps
     """execve(2), and what kernel_execve calls: with pointers into the kernel, and a frame amid the stack."""
     info = thread_info(cpu.kernel, cpu.current)
     if info.addr_limit == USER_DS:
-        return (yield from _call(cpu, regs, "execve", (path, argv, envp)))
+        result = yield from _call(cpu, regs, "execve", (path, argv, envp))
+        if not result:
+            start_thread(cpu)
+        return result
     try:
         name = _kernel_text(cpu, path)
         inode = resolve(cpu, AT_FDCWD, name)
         yield from do_execve(cpu, inode, name, _kernel_texts(cpu, argv), _kernel_texts(cpu, envp), regs)
     except SyscallError as error:
         return -error.errno
-    info.addr_limit = USER_DS
+    start_thread(cpu)
     yield Unwind((cpu.current.stack, cpu.current.stack + THREAD_SIZE))
     return 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from emu.arch import Rflags, Selector
-from kernel_stubs.abi import THREAD_SIZE, ExitState, InactiveTaskFrame, PtRegs, TaskStruct
+from kernel_stubs.abi import THREAD_SIZE, ExitState, InactiveTaskFrame, MmStruct, PtRegs, TaskStruct
 from kernel_stubs.abi26 import KERNEL_DS, PDA_STACKOFFSET, USER_DS, ThreadInfo26, Tif26, X8664Pda
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.ptrace_abi import SyscallWork
+from kernel_stubs.vdso32 import sysenter_return
 
 SHARED_FLAGS = 1 << Tif26.NOTIFY_RESUME | 1 << Tif26.SIGPENDING | 1 << Tif26.NEED_RESCHED | 1 << Tif26.SINGLESTEP
 """Bits that mean the same in thread_info.flags of both kernels, with the same numbers."""
@@ -47,8 +48,23 @@ def init_thread_info(cpu: Cpu, address: int) -> ThreadInfo26:
     info = thread_info(cpu.kernel, task)
     info.task, info.cpu = address, task.thread_info.cpu
     info.addr_limit = USER_DS if task.mm else KERNEL_DS
+    _set_personality(cpu.kernel, task)
     info.preempt_count = NOT_PREEMPTIBLE if task.mm or task.kthread else 0
     return info
+
+
+def _set_personality(kernel: Kernel, task: TaskStruct) -> None:
+    """Whether the task's program is a 32-bit one, and where SYSENTER of that returns."""
+    info = thread_info(kernel, task)
+    vdso = kernel.view(MmStruct, task.mm).vdso32 if task.mm else 0
+    info.flags = info.flags & ~(1 << Tif26.IA32) | bool(vdso) << Tif26.IA32
+    info.sysenter_return = vdso + sysenter_return(kernel) if vdso else 0
+
+
+def start_thread(cpu: Cpu) -> None:
+    """execve(2) has given the current task another program."""
+    thread_info(cpu.kernel, cpu.current).addr_limit = USER_DS
+    _set_personality(cpu.kernel, cpu.current)
 
 
 def set_current(cpu: Cpu, address: int) -> None:
@@ -76,5 +92,5 @@ def prepare_first_run(cpu: Cpu, address: int) -> None:
         regs.ip, regs.sp, regs.flags = entry, end, Rflags.FIXED
         regs.cs, regs.ss = Selector.KERNEL_CS, Selector.KERNEL_DS
     task.sp = end - PtRegs.SIZE
-    init_thread_info(cpu, address).flags = 1 << Tif26.FORK
+    init_thread_info(cpu, address).flags |= 1 << Tif26.FORK
     show_work(cpu.kernel, task)

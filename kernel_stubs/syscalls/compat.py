@@ -65,6 +65,22 @@ def implemented(number: int) -> bool:
     return number in _table or _same(number) in table.implemented()
 
 
+def functions() -> dict[int, str]:
+    """Number -> C function of the i386 system calls: `compat_sys_*`, or the `sys_*` that serves both ABIs."""
+    found = {number: f"compat_sys_{entry.name}" for number, entry in _table.items()}
+    known = table.implemented()
+    for number in IA32_SYSCALL_NAMES:
+        same = _same(number)
+        if same in known:
+            found.setdefault(number, f"sys_{known[same]}")
+    return dict(sorted(found.items()))
+
+
+def argument_count(number: int) -> int:
+    """How many arguments a system call with a function of its own takes."""
+    return _table[number].argument_count
+
+
 def _same(number: int) -> int | None:
     """Number of the 64-bit call that does for an i386 one."""
     name = IA32_SYSCALL_NAMES.get(number, "")

@@ -22,10 +22,10 @@ from kernel_stubs.errno import SyscallError
 from kernel_stubs.segments import set_tls, tls_descriptor, user_desc
 from kernel_stubs.syscalls import table
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
+from tests.elf32 import EXIT_WITH_EAX, elf32
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 LIMIT = 5_000_000_000
-BASE = 0x0804_8000
 
 
 def has_m32():
@@ -41,15 +41,6 @@ def has_m32():
 needs_m32 = pytest.mark.skipif(not has_m32(), reason="gcc -m32 -static does not work here")
 
 
-def elf32(code):
-    """A static i386 program that consists of this code."""
-    header = struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 3, 1, BASE + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
-    segment = struct.pack("<8I", 1, 0, BASE, BASE, 84 + len(code), 84 + len(code), 5, 4096)
-    return header + segment + code
-
-
-EXIT_WITH_EAX = b"\x89\xc3\xb8\x01\x00\x00\x00\xcd\x80"
-"""mov %eax,%ebx; mov $1,%eax; int $0x80"""
 GETPID_BY_VSYSCALL = (
     b"\x89\xe7\x83\xc7\x04"  # mov %esp,%edi; add $4,%edi
     b"\x83\x3f\x00\x8d\x7f\x04\x75\xf8"  # 1: cmpl $0,(%edi); lea 4(%edi),%edi; jne 1b
@@ -171,14 +162,14 @@ def outcome(path, **options):
 
 
 @needs_m32
-@pytest.mark.parametrize("name", ["hello32", "signals32", "processes", "threads", "family"])
+@pytest.mark.parametrize("name", ["hello32", "vsyscall32", "signals32", "processes", "threads", "family"])
 def test_the_output_is_that_of_a_native_run(name):
     path = compiled(name, "-m32")
     assert outcome(path) == native(path)
 
 
 @needs_m32
-@pytest.mark.parametrize("name", ["hello32", "signals32"])
+@pytest.mark.parametrize("name", ["vsyscall32", "signals32"])
 def test_amds_fast_call_changes_nothing(name):
     path = compiled(name, "-m32")
     assert outcome(path, profile=Profile(vendor="amd")) == native(path)

@@ -30,8 +30,9 @@ PROGRAMS = (
     "signals", "faults", "sigreturn", "step", "fpu", "fsgs", "family", "processes", "threads", "pipeline", "segments",
     "tracer", "lazyfpu", "files", "jobs", "packets", "badends", "limits",
 )  # fmt: skip
-PROGRAMS_32 = ("hello32", "processes", "threads", "family", "signals32", "step32", "badends", "limits", "files", "jobs")
-"""linux-2.6 has no 32-bit programs."""
+PROGRAMS_32 = (
+    "hello32", "processes", "threads", "family", "signals32", "step32", "badends", "limits", "files", "jobs", "vsyscall32",
+)  # fmt: skip
 CONDITIONS = (QUIET, TIMER_50, NMI_97, TWO_CPUS)
 NOT_IN_LINUX_26 = {
     "segments": "the image has no modify_ldt",
@@ -56,10 +57,10 @@ pytestmark = pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
 def _cases() -> list[tuple[str, str, str, Condition]]:
     cases = [("linux-6", name, "", condition) for name in PROGRAMS for condition in CONDITIONS]
     cases += [("linux-6", name, "-m32", condition) for name in PROGRAMS_32 for condition in CONDITIONS]
+    own = [(name, "") for name in PROGRAMS if name not in NOT_IN_LINUX_26] + [(name, "-m32") for name in PROGRAMS_32]
     cases += [
-        ("linux-2.6", name, "", TIMER_50_CLASSIC if condition is TIMER_50 else condition)
-        for name in PROGRAMS
-        if name not in NOT_IN_LINUX_26
+        ("linux-2.6", name, flag, TIMER_50_CLASSIC if condition is TIMER_50 else condition)
+        for name, flag in own
         for condition in CONDITIONS
     ]
     return [case for case in cases if ALL or (case[0], case[1] + case[2], case[3].name) in IN_THE_SUITE]

@@ -72,10 +72,21 @@ def test_an_instruction_that_32_bit_code_lacks_is_named_with_its_line(line):
         list(run_scenario(source))
 
 
-def test_linux_26_says_that_it_runs_64_bit_programs_only():
-    source = parse_scenario('title = "t"\nkernel = "linux-2.6"\n[user]\nbits = 32\nasm = "nop"\n', "t.toml")
-    with pytest.raises(ScenarioError, match="64-bit programs only"):
-        list(run_scenario(source))
+@pytest.mark.parametrize(
+    ("scenario", "old", "new"),
+    [
+        ("classic-ia32-program-sysenter", "    movl    ARG_IP(%rsp), %edx\n", ""),
+        ("classic-ia32-program-sysenter", "    pushq   TI_SYSENTER_RETURN(%r10)\n", "    pushq   $0\n"),
+        ("classic-ia32-program-syscall", "    movl    ARG_SP(%rsp), %esp\n", ""),
+    ],
+)
+def test_a_break_of_linux_26s_fast_calls_is_noticed(scenario, old, new):
+    text = source_files("linux-2.6")["ia32entry.S"]
+    assert old in text
+    profile = Profile(vendor="amd" if scenario.endswith("syscall") else "intel")
+    image = build_image("linux-2.6", profile, (("ia32entry.S", text.replace(old, new)),))
+    (report,) = run_scenario(find_scenario(scenario), image)
+    assert not report.passed
 
 
 USERS_OWN_IRETQ = """

@@ -49,6 +49,7 @@ static void show(int sig, siginfo_t *i, void *context)
     greg_t *g = u->uc_mcontext.gregs;
     struct fpstate *f = (struct fpstate *)u->uc_mcontext.fpregs;
     int here;
+    __asm__ volatile("fnop"); /* a kernel that switches the FPU lazily saves the state of who has used it */
     printf("%*ssignal %d code %d errno %d self %d value %d mask %x saved %x %s stack, link %d, uc_stack %x size %d, "
            "cs %x ds %x es %x fs %x gs %x ss %x, sp %d, fpu cw %x tag %x magic %x at %d, aligned %d\n",
            depth * 2, "", sig, i->si_code, i->si_errno, i->si_pid == getpid(), i->si_code == SI_QUEUE ? i->si_int : 0,
@@ -205,7 +206,7 @@ int main(int argc, char **argv)
     puts("what a handler may spoil");
     set(SIGSEGV, bad, SA_ONSTACK | SA_NODEFER);
     set(SIGUSR1, spoil, 0);
-    for (which = 0; which < 7; which++) {
+    for (which = argc > 2 ? atoi(argv[2]) : 0; which < 7; which++) { /* before 3: frames that IRET refuses */
         printf("%d\n", which);
         if (sigsetjmp(out, 1)) continue;
         unsigned short ds, es;

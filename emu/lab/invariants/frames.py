@@ -36,11 +36,14 @@ _KEPT_BY_RETURN = {
 }
 """These take RIP, RFLAGS and RSP from registers that user mode gives up. C lets SYSRETQ be used only where RCX and R11
 are what they should be."""
+_KEPT_WITH_RESULT = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax", "cx", "dx")))
+"""What SYSEXIT keeps where assembly alone has put the result into RAX."""
 _OWN_FRAME = frozenset({"do_fork"})
 """C functions of linux-2.6 whose pt_regs nobody was interrupted with: kernel_thread makes them for the new task."""
 _SHOWN_TO_TRACER = "syscall_trace_enter"
 """C function of linux-2.6 whose pt_regs of an i386 call are made for a tracer: R8 to R11, which the program does not
 have, are zero, and but for INT 0x80 the sixth argument, which was on the user's stack, is in BP, and R9 has EBP."""
+_NOT_IN_32_BITS = frozenset({"r8", "r9", "r10", "r11"})
 _SYSRET_FLAGS = 0x3C7FD7
 _ESP = 0xFFFF_FFFF
 _NOT_RF = ~int(Rflags.RF)
@@ -91,7 +94,8 @@ class Frames(Invariant):
             # linux-2.6 fills in itself what SYSENTER loses.
             words = _PT_REGS.unpack(raw)
             shown = self.view.classic and event.name == _SHOWN_TO_TRACER and _i386_call(entry)
-            wrong = _against_entry(_with_program_registers(words, entry) if shown else words, entry)
+            found = _against_entry(_with_program_registers(words, entry) if shown else words, entry)
+            wrong = ", ".join(self._that_exist(cpu, entry, found))
         else:
             return
         if wrong and serial > self._ignored.get(cpu, -1):
@@ -174,13 +178,25 @@ class Frames(Invariant):
             wrong = _frame_differences(event.frame, _expected(entry, event.frame), event.by)
             by_assembly = _by_assembly(entry) if self.view.classic else entry.vector is None
             kept = _KEPT_BY_SYSCALL if by_assembly else _KEPT
+            kept = _KEPT_WITH_RESULT if event.by == "sysexitl" else kept
             wrong += _row_differences(registers, _GPRS.unpack(entry.registers), kept)
         else:
             return
+        if entry is not None:
+            wrong = self._that_exist(event.cpu, entry, wrong)
         if wrong:
             ended = None if back.how is Closing.REPEAT else entry
             message = f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}"
             self.violated(event, message, ended=ended)
+
+    def _that_exist(self, cpu: int, entry: Entry, wrong: list[str]) -> list[str]:
+        """Of these differences those that the program can see.
+
+        linux-2.6's i386 entries save no R8 to R11: 32-bit programs have none, but 64-bit ones that make such calls.
+        """
+        if not wrong or not _i386_call(entry) or not self.view.runs_32_bit_program(cpu):
+            return wrong
+        return [text for text in wrong if text.partition(" ")[0] not in _NOT_IN_32_BITS]
 
 
 def _by_assembly(entry: Entry) -> bool:
@@ -251,7 +267,7 @@ def _differences(words: Words, left: Words) -> str:
     return ", ".join(_show(name, word, was) for name, word, was in both if word != was and name != "orig_ax")
 
 
-def _against_entry(words: Words, entry: Entry) -> str:
+def _against_entry(words: Words, entry: Entry) -> list[str]:
     """What differs between pt_regs and the state that an entry interrupted."""
     frame, kept = entry.words, _KEPT
     if entry.vector is None:
@@ -268,4 +284,4 @@ def _against_entry(words: Words, entry: Entry) -> str:
     if words[_IP:] != frame:
         both = zip(_FRAME_NAMES, words[_IP:], frame, strict=True)
         found += [_show(name, word, old) for name, word, old in both if word != old]
-    return ", ".join(found)
+    return found
