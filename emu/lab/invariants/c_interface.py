@@ -87,7 +87,7 @@ class CInterface(Invariant):
     def _classic_called(self, event: CCalled) -> None:
         """linux-2.6: exceptions get an error code, 0 if the CPU pushed none; interrupts come on the IRQ stack, with the
         complement of their vector in orig_ax; a tracer sees the number of the system call there."""
-        if event.name.startswith("sys") and event.args:
+        if event.name.startswith(("sys", "compat_sys_")) and event.args:
             self._check_arguments(event)
         entry = self._first_call(event)
         if entry is None:
