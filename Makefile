@@ -8,6 +8,7 @@
 # make mutate   break the entry code of both images in every known way, write docs/mutation.md: half an hour
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
 # make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: ten minutes; FIRST=, LAST=
+# make bench-memory   memory of sweeps of up to CASES=1000000 cases: minutes
 # make bench    speed, beside the engine's own limit; writes build/bench.json
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check check-depth2 image conformance mutate matrix fuzz bench clean
+.PHONY: run test lint check check-depth2 image conformance mutate matrix fuzz bench bench-memory clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -60,6 +61,9 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	@mkdir -p build
 	@$(BIN)/python -m emu.lab.speed build/bench.json
+
+bench-memory: $(STAMP)
+	@$(BIN)/python tests/bench/sweep_memory.py $(CASES)
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
