@@ -78,8 +78,8 @@ def measure(cases: int, folder: Path, *, db: bool) -> dict[str, object]:
     (result,) = json.loads(output)["scenarios"]
     return {
         "cases": sum(number for verdict, number in result["counts"].items() if verdict in VERDICTS),
-        "boundaries": result["boundaries"], "clean": result["clean"], "db": db, "seconds": round(time.monotonic() - start),
-        "parent_mib": parent, "all_mib": together,
+        "boundaries": result["boundaries"], "clean": result["clean"], "db": db,
+        "seconds": round(time.monotonic() - start), "parent_mib": parent, "all_mib": together,
     }  # fmt: skip
 
 
