@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_runs import inject, run
-from sweep_runs import broken, rows, swept
+from sweep_runs import broken, rows
 
 from emu.errors import ScenarioError
+from emu.lab.minimise import findings
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
 from emu.lab.sweep.case import CLEAN, CRASH
@@ -106,10 +107,10 @@ def test_the_registers_of_a_system_call_take_their_corner_values_and_all_is_clea
 
 
 def test_a_signal_frame_with_anything_in_it_is_no_kernels_problem():
-    values = "frame_ip = 'corners', frame_cs = 'corners', frame_ss = 'corners', frame_flags = ['NT|TF', 'IOPL|VM|RF']"
+    values = "frame_ip = 'corners', frame_cs = 'corners', frame_ss = 'corners', frame_flags = 'NT|TF|IOPL|VM|RF'"
     found = rows(varied(values, "user:back", SIGNAL), "nmi", window="native_irq_return_iret..native_irq_return_iret")
     assert {row.verdict for row in found} == {CLEAN}
-    assert len([row for row in found if row.events.startswith("vary.")]) > 80
+    assert len([row for row in found if row.events.startswith("vary.")]) > 70
 
 
 def test_what_the_program_cannot_have_is_left_out():
@@ -134,12 +135,13 @@ def test_a_number_that_is_not_extended_is_found_by_high_bits():
         "entry_64_compat.S", "    movl    %eax, %eax\n    pushq   %rax\n    pushq   %rdi\n",
         "    pushq   %rax\n    pushq   %rdi\n",
     )  # fmt: skip
-    source = varied("rax = 'corners', rdx = 'corners'", asm=INT80)
+    source = varied("rax = 'corners', rdx = 'high-bits'", asm=INT80)
     window = "entry_INT80_compat..entry_INT80_compat"
     assert {row.verdict for row in rows(source, "nmi", window=window)} == {CLEAN}
-    result = swept(source, "nmi", window=window, image=image)
-    (finding,) = result.findings
-    assert finding.invariant == "c interface" or "orig_ax" in finding.message
+    bad = [row for row in rows(source, "nmi", window=window, image=image) if row.verdict != CLEAN]
+    (finding,) = findings(bad, Scene("t.toml", source, Options(("nmi",), window=window, image=image)))
+    assert finding.invariant == "C interface"
+    assert "orig_ax" in finding.message
     assert "rax = " in finding.place
     assert finding.reproduced
     assert finding.scenario.count("[[inject]]") == 1
