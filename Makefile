@@ -53,7 +53,7 @@ mutate: $(STAMP)
 	exit $$status
 
 matrix: $(STAMP)
-	@ENTRY64_MATRIX=all $(BIN)/python -m pytest -q -n auto tests/kernel/test_program_matrix.py
+	@ENTRY64_MATRIX=all $(BIN)/python -m pytest -q -n auto tests/kernel/test_program_matrix.py tests/kernel/test_busybox.py
 
 fuzz: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m calls $(or $(FIRST),0) $(or $(LAST),2000)

@@ -147,6 +147,8 @@ def tour() -> None:
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Of the program's random numbers.")
 @click.option("--explain", is_flag=True, help="Explain violations on stderr at full length.")
+@click.option("--folder", metavar="FOLDER", help="Open this folder to the program: its working directory, /host.")
+@click.option("--writable", is_flag=True, help="Bring the folder to what the program made of it, after the run.")
 @observers
 @own_sources
 @click.argument("program")
@@ -158,6 +160,8 @@ def exec_(
     timer: int,
     seed: int,
     explain: bool,
+    folder: str | None,
+    writable: bool,
     strace: bool,
     strace_summary: bool,
     strace_output: str | None,
@@ -172,12 +176,16 @@ def exec_(
     program's own (128+n if signal n ended it), 125 if an invariant was violated, 1 if an injection did not come about.
     """
     from emu.lab.program import run_program
+    from kernel_stubs.hostfs import open_folder
 
+    if writable and folder is None:
+        raise click.UsageError("--writable says what becomes of a --folder, and there is none")
+    opened = open_folder(Path(folder), writable=writable) if folder is not None else None
     watching = Watching(strace, strace_summary, strace_output, ftrace_to)
     own = read_sources(sources)
     with outputs(watching.files(), "the program's output") as files:
         watch = watching.begin(files, program, several=False)
-        status = run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own, watch)
+        status = run_program(kernel, injections, budget, timer, seed, explain, program, arguments, own, watch, opened)
     sys.exit(status)
 
 

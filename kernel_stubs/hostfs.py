@@ -15,8 +15,8 @@ from emu.errors import Entry64Error
 from kernel_stubs import mm, ramfs
 from kernel_stubs.abi import Inode, InodeKind
 from kernel_stubs.context import InputFile, Kernel
+from kernel_stubs.rootfs import MOUNT_POINT
 
-MOUNT_POINT = "/host"
 MAX_FILES = 4096
 MAX_BYTES = 64 << 20
 

@@ -12,6 +12,8 @@ from kernel_stubs.slab import alloc_object
 
 PROGRAM_INPUT, STDIN_INPUT, FIRST_FILE = 0, 1, 2
 """Indices in Kernel.files."""
+MOUNT_POINT = "/host"
+"""Where a folder of the host is seen."""
 UMASK = 0o022
 DEVICES = (
     (b"null", InodeKind.NULL), (b"zero", InodeKind.ZERO), (b"full", InodeKind.FULL),
@@ -75,9 +77,10 @@ def first_files(kernel: Kernel) -> int:
 
 
 def first_fs(kernel: Kernel) -> int:
-    """The first process's working directory: /."""
+    """The first process's working directory: the host's folder if there is one, else /."""
     address = alloc_object(kernel.memory)
     fs = kernel.view(FsStruct, address)
     root = mm.kernel_data(kernel.memory).root_inode
-    fs.count, fs.umask, fs.cwd = 1, UMASK, ramfs.get_inode(kernel, root)
+    folder = ramfs.lookup(kernel, kernel.view(Inode, root), MOUNT_POINT[1:].encode())
+    fs.count, fs.umask, fs.cwd = 1, UMASK, ramfs.get_inode(kernel, folder or root)
     return address

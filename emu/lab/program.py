@@ -15,7 +15,7 @@ from shlex import join
 from typing import Any
 
 from asm import BadElf, Image
-from emu.errors import ProgramError, ScenarioError
+from emu.errors import Entry64Error, ProgramError, ScenarioError
 from emu.lab.complaints import findings
 from emu.lab.injection import Injection, resolve
 from emu.lab.places import Places
@@ -25,6 +25,7 @@ from emu.lab.scenario import Inject
 from emu.machine.profile import Profile
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import load_elf
+from kernel_stubs.hostfs import HostFolder
 from kernel_stubs.kernel_image import Overrides, build_image
 
 RAM = 256 << 20
@@ -107,6 +108,7 @@ def run_program(
     arguments: tuple[str, ...],
     own_sources: Overrides | None = None,
     watch: Sequence[Tracing] = (),
+    folder: HostFolder | None = None,
 ) -> int:
     """Run it; the exit status for the shell."""
     specs = [parse_injection(text) for text in inject]
@@ -125,20 +127,37 @@ def run_program(
         seed=seed,
         ram_bytes=RAM,
         timer_period=timer,
+        folder=folder,
     )
-    command = join(["entry64", "exec", *(part for text in inject for part in ("--inject", text)), shown, *arguments])
+    flags = [part for text in inject for part in ("--inject", text)]
+    flags += ["--folder", str(folder.path)] if folder else []
+    command = join(["entry64", "exec", *flags, shown, *arguments])
     try:
-        facts = Rig(options).run(injections, budget, command, watch=watch, log=False, on_output=_write)
+        rig = Rig(options)
+        facts = rig.run(injections, budget, command, watch=watch, log=False, on_output=_write)
     except BrokenPipeError:
         # Whoever read our output has gone: end as the program would.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     _say(facts, explain)
+    if folder is not None and folder.writable:
+        _write_back(rig, folder, facts)
     if facts.violations:
         return VIOLATED
     if facts.missed:
         return MISSED
     return 128 + facts.signal if facts.signal is not None else facts.exit_code or 0
+
+
+def _write_back(rig: Rig, folder: HostFolder, facts: Facts) -> None:
+    """A kernel that went wrong may have any files: then the host keeps its own."""
+    if facts.violations:
+        print(f"entry64: {folder.path} is left as it was", file=sys.stderr)
+        return
+    try:
+        rig.write_back(folder)
+    except OSError as error:
+        raise Entry64Error(f"{error.filename or folder.path}: cannot be written: {error.strerror}") from None
 
 
 def _resolve(specs: list[Inject], texts: tuple[str, ...], image: Image, data: bytes, name: str) -> list[Injection]:

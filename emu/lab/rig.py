@@ -24,6 +24,7 @@ from emu.lab.violation import Violation
 from emu.machine.end import End, EndKind
 from kernel_stubs.abi import TaskStruct
 from kernel_stubs.boot import BootOptions, System, boot
+from kernel_stubs.hostfs import HostFolder, write_back
 from kernel_stubs.mm import kernel_data
 from kernel_stubs.syscalls.table import unknown_syscalls
 
@@ -161,6 +162,10 @@ class Rig:
         self._user_symbols = options.program.symbols
         self._milestones: frozenset[int] = frozenset()
         self._booted = options.image.symbols.get(BOOTED)
+
+    def write_back(self, folder: HostFolder) -> list[str]:
+        """After a run: bring the host's folder, if that is allowed, to what it has become; names of what changed."""
+        return write_back(self._system.kernel, folder)
 
     def run(
         self,

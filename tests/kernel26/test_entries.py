@@ -205,3 +205,64 @@ def test_a_task_with_a_gs_base_gives_way_to_the_idle_task_that_an_interrupt_pree
         cpus=2,
     )
     assert facts.exit_code is not None
+
+
+def test_a_child_that_dies_on_its_first_way_to_user_mode_leaves_nothing_to_the_next_child():
+    """Neither has an entry, and `frames` must not take one's registers for the other's. The first has no stack for the
+    frame of SIGUSR1, which becomes a SIGSEGV."""
+    facts = run(
+        """
+    _start: movl $13, %eax
+        movl $10, %edi
+        leaq action(%rip), %rsi
+        xorl %edx, %edx
+        movl $8, %r10d
+        syscall
+        movl $24, %eax              # a turn of its own, in which neither child runs
+        syscall
+        movl $56, %eax
+        movl $17, %edi
+        movl $16, %esi
+        syscall
+        movl %eax, %edi
+        movl $62, %eax
+        movl $10, %esi
+        syscall
+        movl $57, %eax
+        movl $0x1234, %ebp
+        syscall
+        testl %eax, %eax
+        jz child
+        movl %eax, %edi
+        movl $62, %eax
+        movl $10, %esi
+        syscall
+    next: movl $61, %eax
+        movq $-1, %rdi
+        leaq status(%rip), %rsi
+        xorl %edx, %edx
+        xorl %r10d, %r10d
+        syscall
+        testl %eax, %eax
+        js done
+        movl status(%rip), %eax
+        addl %eax, total(%rip)
+        jmp next
+    child: movl $2, %edi
+        jmp leave
+    done: movl total(%rip), %edi
+        shrl $4, %edi
+    leave:
+    """
+        + EXIT
+        + """
+    restorer: movl $15, %eax
+        syscall
+    handler: ret
+    .data
+    action: .quad handler, 0x04000000, restorer, 0
+    status: .quad 0
+    total: .quad 0
+    """
+    )
+    assert facts.exit_code == (11 + (2 << 8)) >> 4
