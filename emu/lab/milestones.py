@@ -11,6 +11,7 @@ _LABELS = """
     error_entry paranoid_entry paranoid_exit native_irq_return_ldt nested_nmi rewind_stack_and_make_dead
     tracesys int_ret_from_sys_call sysret_careful sysret_signal int_careful int_very_careful int_signal int_restore_rest
     badsys retint_careful retint_signal retint_kernel bad_iret error_kernelspace paranoid_userspace paranoid_schedule
+    asm_load_gs_index load_gs_index
     ia32_tracesys sysenter_tracesys cstar_tracesys ia32_badsys ia32_badarg
 """
 LABELS = tuple(_LABELS.split())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from emu.arch import PAGE_SIZE
+from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import ADDRESS_MASK, Pte
 from kernel_stubs import pgtable, vma
 from kernel_stubs.abi import TASK_SIZE_MAX, MmStruct, VmFlags
-from kernel_stubs.context import Kernel
+from kernel_stubs.context import Kernel, KernelOops
 
 _ACCESSIBLE = VmFlags.READ | VmFlags.WRITE | VmFlags.EXEC
 
@@ -28,7 +29,10 @@ class UserMemory:
         parts: list[bytes] = []
         while size > 0 and 0 <= address < TASK_SIZE_MAX:
             length = min(size, PAGE_SIZE - address % PAGE_SIZE)
-            part = self._in_page(address, length)
+            try:
+                part = self._in_page(address, length)
+            except (KernelOops, PhysicalAddressError):  # the kernel's own tables are broken
+                break
             if part is None:
                 break
             parts.append(part)

@@ -381,19 +381,26 @@ class View:
     def current_task(self, cpu: int) -> TaskStruct | None:
         """The task that runs on a CPU, for reading only; None before there is one."""
         address = self.percpu_word(cpu, "current_task")
-        return self._kernel.view(TaskStruct, address) if address else None
+        try:
+            return self._kernel.view(TaskStruct, address) if address else None
+        except KernelOops:  # a broken kernel: what it calls its task is none
+            return None
 
     def fatal_signal_pending(self, cpu: int) -> bool:
         """Whether the current task is about to be ended by SIGKILL."""
         task = self.current_task(cpu)
-        if task is None:
+        try:
+            return task is not None and bool(pending_signals(self._kernel, task) & bit(Sig.SIGKILL) or task.exit_state)
+        except KernelOops:
             return False
-        return bool(task.exit_state or pending_signals(self._kernel, task) & bit(Sig.SIGKILL))
 
     def user_memory(self, cpu: int) -> UserMemory | None:
         """Memory of the process whose task runs on a CPU; None for a task without any."""
         task = self.current_task(cpu)
-        return UserMemory(self._kernel, self._kernel.view(MmStruct, task.mm)) if task and task.mm else None
+        try:
+            return UserMemory(self._kernel, self._kernel.view(MmStruct, task.mm)) if task and task.mm else None
+        except KernelOops:
+            return None
 
     def work_flags(self, cpu: int) -> int:
         """thread_info.flags of the current task."""

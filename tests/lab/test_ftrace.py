@@ -156,6 +156,14 @@ def test_a_tracepoint_tells_nobody_who_has_not_asked() -> None:
         assert seen.count(SysEnter) == expected
 
 
+def test_who_watches_changes_nothing(tmp_path: Path) -> None:
+    scenarios = ["traced-watchpoint", "nmi-nested", "classic-ia32-ptregs-calls"]
+    watch = ["--strace", "-o", str(tmp_path / "s"), "--ftrace", str(tmp_path / "f"), "--trace", str(tmp_path / "t")]
+    plain, watched = (CliRunner().invoke(main, ["run", "--json", *scenarios, *more]).stdout for more in ([], watch))
+    assert plain == watched
+    assert min(path.stat().st_size for path in tmp_path.iterdir()) > 1000
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 def run(*options: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, ["run", "syscall-getpid", *options])

@@ -168,6 +168,11 @@ def test_tasks_keep_their_own_crossings() -> None:
     assert any(line.endswith("sys_exit_group -> __switch_to (the task is gone)") for line in lines)
 
 
+def test_nested_events_that_are_alike_are_folded() -> None:
+    (line,) = (line for line in path_of("classic-ksoftirqd") if line.startswith("    interrupt 0x35 at __do_softirq"))
+    assert line.endswith("   x10")
+
+
 def test_the_path_is_the_same_while_a_trace_stops_everywhere() -> None:
     plain = path_of("nmi-in-syscall-gap")
     prepared = prepare(find_scenario("nmi-in-syscall-gap"))

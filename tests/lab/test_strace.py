@@ -10,12 +10,22 @@ import re
 import subprocess
 from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 import pytest
 from click.testing import CliRunner, Result
 from lab_runs import text
 
 from emu.cli import main
+from emu.lab.observers.strace import calls
+from emu.lab.observers.strace.call import Call
+from emu.lab.rig import Rig
+from emu.lab.run import prepare
+from emu.lab.shipped import find_scenario
+from emu.lab.user_memory import UserMemory
+from emu.lab.view import View
+from kernel_stubs.abi import MmStruct
+from kernel_stubs.uaccess import write_user
 
 FOLDER = Path(__file__).parent / "strace"
 FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-w")
@@ -129,9 +139,9 @@ def test_signals_and_restarted_calls_are_shown_as_by_strace(programs: Path, bits
 def test_each_task_does_what_it_does_under_strace(programs: Path, bits: int) -> None:
     native, emulated = by_task(recorded("processes", bits)), by_task(ours(programs, "processes", bits))
     assert len(native) == len(emulated) == 10
-    for (calls, signals), (our_calls, our_signals) in zip(native, emulated, strict=True):
+    for (their_calls, signals), (our_calls, our_signals) in zip(native, emulated, strict=True):
         parents = (r"getppid\(\) = \d+", "getppid() = PARENT")
-        assert [re.sub(*parents, line) for line in our_calls] == [re.sub(*parents, line) for line in calls]
+        assert [re.sub(*parents, line) for line in our_calls] == [re.sub(*parents, line) for line in their_calls]
         assert our_signals == signals
 
 
@@ -243,3 +253,38 @@ def test_exec_keeps_the_programs_output_alone(programs: Path) -> None:
     result = entry64("exec", "--ftrace", "-", str(programs / "files64"))
     assert result.exit_code == 2
     assert "the program's output and --ftrace - would mix on stdout" in result.output
+
+
+# --- whatever programs do ---------------------------------------------------------------------------------------------
+def _numbers(random: Random, memory: range) -> list[int]:
+    """Arguments, often where something is, or at an end of something."""
+    corners = [0, 1, 2, 3, 8, 0xFFFF_FFFF, 1 << 31, 1 << 47, (1 << 47) - 8, (1 << 64) - 1, 1 << 63, memory.stop - 3]
+    return [
+        random.choice((random.choice(corners), random.choice(memory), random.getrandbits(12), random.getrandbits(64)))
+        for _ in range(6)
+    ]
+
+
+@pytest.mark.parametrize("ia32", [False, True], ids=["x86-64", "i386"])
+def test_no_arguments_hurt_a_decoder(ia32: bool) -> None:
+    prepared = prepare(find_scenario("syscall-getpid"))
+    rig = Rig(prepared.options, prepared.user)
+    rig.run((), 100_000, "", log=False)
+    view = View(rig._system)
+    task = view.current_task(0)
+    assert task is not None
+    kernel = rig._system.kernel
+    memory = UserMemory(kernel, kernel.view(MmStruct, task.mm))
+    stack = range(0x7FFF_FFFF_E000, 0x7FFF_FFFF_F000)
+    assert memory.read_some(stack.start, 10) == bytes(10)
+    random = Random(5)
+    write_user(kernel, kernel.view(MmStruct, task.mm), stack.start, random.randbytes(0xE00))
+    for name in sorted(calls.KNOWN[ia32]):
+        for result in (None, -14, -516, 0, 1, 3, 40, 1 << 30):
+            arguments = tuple(value & (0xFFFF_FFFF if ia32 else -1) for value in _numbers(random, stack))
+            call = Call(name, 0, arguments, ia32, memory, arguments[0], result=result)
+            shown = [arg.decode(call, arg.index) for arg in calls.arguments(call) if arg.out <= (result is not None)]
+            assert all(shown)
+            assert "\n" not in "".join(shown)
+            if result is not None:
+                assert calls.result(call, result)

@@ -32,12 +32,25 @@ _GONE = frozenset({"Z", "X"})
 _STACKS = {"irq": "IRQ"}
 
 
+_Folded = tuple[tuple[str, ...], int]
+"""Lines, and how often in a row."""
+
+
 @dataclass(slots=True)
 class _Crossing:
     serial: int
     depth: int
     line: str
-    inner: list[str] = field(default_factory=list)
+    inner: list[_Folded] = field(default_factory=list)
+
+    def add(self, block: tuple[str, ...]) -> None:
+        """What happened inside."""
+        _fold(self.inner, block)
+
+    def block(self, ending: str = "") -> tuple[str, ...]:
+        """Its lines."""
+        inner = [line for block, count in self.inner for line in _shown(block, count)]
+        return (_INDENT * self.depth + self.line + ending, *inner)
 
 
 @dataclass(slots=True)
@@ -61,7 +74,7 @@ class PathSummary:
         """CPUs whose current task is about to be left for good."""
         self._places: dict[int, _Place] = {}
         self._labels = {view.image.symbols.get(name, -1): name for name in LABELS}
-        self._done: list[tuple[tuple[str, ...], int]] = []
+        self._done: list[_Folded] = []
         self._kept = 0
         self._dropped = 0
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
@@ -92,10 +105,10 @@ class PathSummary:
         """The tree."""
         text: list[str] = []
         for block, count in self._done:
-            text += _folded(block, count)
+            text += _shown(block, count)
         for crossings in [*(self._open[cpu] for cpu in sorted(self._open)), *self._parked.values()]:
             for crossing in crossings:
-                text += [_INDENT * crossing.depth + crossing.line + " ...", *crossing.inner]
+                text += crossing.block(" ...")
         if self._dropped:
             text.append(f"... and {self._dropped} more crossings")
         return text
@@ -132,8 +145,7 @@ class PathSummary:
         stack = self._open.pop(cpu, [])
         if stack:
             stack[-1].line += words
-            block = [line for crossing in stack for line in (_INDENT * crossing.depth + crossing.line, *crossing.inner)]
-            self._finish(tuple(block))
+            self._finish(tuple(line for crossing in stack for line in crossing.block()))
 
     # --- inside -----------------------------------------------------------------------------------------------------
     def _stack(self, cpu: int, sp: int) -> str:
@@ -183,7 +195,8 @@ class PathSummary:
         self._moved(cpu, event.sp, event.gs_base, event.cr3)
         if event.name in _TASK_BEGINS and not self._open.get(cpu):
             task = self._view.current_task(cpu)
-            words = f"{f'CPU {cpu}: ' if cpu else ''}task {0 if task is None else task.pid} begins"
+            name = f"task {task.pid}" if task is not None and task.pid else "the idle task"
+            words = f"{f'CPU {cpu}: ' if cpu else ''}{name} begins"
             self._open[cpu] = [_Crossing(0, 0, words)]
         self._step(cpu, event.name)
         if event.name == "__switch_to" and len(event.args) >= 2:
@@ -209,7 +222,7 @@ class PathSummary:
     def _note(self, event: Note) -> None:
         stack = self._open.get(event.cpu)
         if stack:
-            stack[-1].inner.append(_INDENT * (stack[-1].depth + 1) + f"({event.text})")
+            stack[-1].add((_INDENT * (stack[-1].depth + 1) + f"({event.text})",))
 
     def _shutdown(self, event: Shutdown) -> None:
         self._step(event.cpu, f"shutdown ({event.why})")
@@ -242,23 +255,29 @@ class PathSummary:
             self._close(cpu, stack)
 
     def _close(self, cpu: int, stack: list[_Crossing]) -> None:
-        crossing = stack.pop()
-        block = (_INDENT * crossing.depth + crossing.line, *crossing.inner)
+        block = stack.pop().block()
         if stack:
-            stack[-1].inner += block
+            stack[-1].add(block)
         else:
             self._open.pop(cpu, None)
             self._finish(block)
 
     def _finish(self, block: tuple[str, ...]) -> None:
         if self._done and self._done[-1][0] == block:
-            self._done[-1] = (block, self._done[-1][1] + 1)
+            _fold(self._done, block)
         elif self._kept + len(block) > MAX_LINES:
             self._dropped += 1
         else:
             self._kept += len(block)
-            self._done.append((block, 1))
+            _fold(self._done, block)
 
 
-def _folded(block: tuple[str, ...], count: int) -> list[str]:
+def _fold(blocks: list[_Folded], block: tuple[str, ...]) -> None:
+    if blocks and blocks[-1][0] == block:
+        blocks[-1] = (block, blocks[-1][1] + 1)
+    else:
+        blocks.append((block, 1))
+
+
+def _shown(block: tuple[str, ...], count: int) -> list[str]:
     return [block[0] + (f"   x{count}" if count > 1 else ""), *block[1:]]

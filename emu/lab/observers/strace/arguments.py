@@ -12,6 +12,8 @@ from kernel_stubs.time import NSEC_PER_SEC
 
 PATH_LIMIT = 4095
 ARGUMENTS_SHOWN = 32
+MAX_VARIABLES = 10_000
+"""Counted of an environment; MAX_ARG_STRINGS of the kernel is no help, for it is 0x7fffffff."""
 _AT_FDCWD = -100
 _UTIME_NOW = (1 << 30) - 1
 _UTIMES = {_UTIME_NOW: "UTIME_NOW", _UTIME_NOW - 1: "UTIME_OMIT"}
@@ -142,7 +144,7 @@ def _environment(call: Call, index: int) -> str:
     start = at = call.args[index]
     count = 0
     while at:
-        found = call.values(at, "P")
+        found = call.values(at, "P") if count < MAX_VARIABLES else None
         if found is None:
             return f"{text.address(start)} /* {count} vars, unterminated */" if count else text.address(start)
         if not found[0]:
@@ -285,7 +287,10 @@ def date_of(seconds: int) -> str:
 
 def _time(call: Call, at: int) -> str | None:
     found = call.values(at, "l")
-    return None if found is None else f"[{found[0]} /* {_date(found[0])} */]"
+    if found is None:
+        return None
+    date = f" /* {_date(found[0])} */" if 0 < found[0] < _CALENDAR_ENDS else ""
+    return f"[{found[0]}{date}]"
 
 
 DECODERS: dict[str, Decode] = {

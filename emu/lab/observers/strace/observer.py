@@ -133,8 +133,7 @@ class Strace:
 
     def _current(self, cpu: int) -> _Task:
         task = self._view.current_task(cpu)
-        assert task is not None  # there are no system calls, nor signals, before there is a task
-        return self._task(task.pid)
+        return self._task(0 if task is None else task.pid)
 
     # --- system calls -----------------------------------------------------------------------------------------------
     def _entered(self, event: SystemCall | Delivered) -> None:
