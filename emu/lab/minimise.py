@@ -90,8 +90,10 @@ def smallest(rows: Iterable[Row]) -> list[tuple[Row, int]]:
 
 
 def size(row: Row) -> tuple[int, list[int], str]:
-    """How small a case is."""
-    return row.events.count(" "), [int(number) for number in re.findall(r"[@+](\d+)", row.events)], row.events
+    """How small a case is. Of rows of a variation, the earlier ones change less."""
+    numbers = [int(number) for number in re.findall(r"[@+](\d+)", row.events)]
+    variation = [int(number) for number in re.findall(r"^vary\.(\d+)", row.events)]
+    return row.events.count(" "), numbers + variation, row.events
 
 
 def minimise(row: Row, image: Image | None, sources: Overrides | None) -> tuple[str, bool]:
