@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from sweep_runs import broken, rows
+from sweep_runs import broken, rows, text
 
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
@@ -17,18 +17,6 @@ from emu.lab.sweep.case import CLEAN, CRASH, PENDING, VIOLATION
 from emu.lab.sweep.event import Ending
 from emu.lab.sweep.store import Row
 
-GETPID = """
-title = "getpid"
-[user]
-asm = '''
-_start:
-    movl    $SYS_getpid, %eax
-    syscall
-    movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
-    syscall
-'''
-"""
 WRITE = """
 title = "write from the stack"
 [user]
@@ -63,7 +51,7 @@ def bad(found: list[Row]) -> set[tuple[str, str, str]]:
 
 # --- clean ------------------------------------------------------------------------------------------------------------
 def test_every_slot_of_every_frame_of_user_mode_is_made_bad():
-    found = rows(GETPID, "access")
+    found = rows(text(), "access")
     assert {row.verdict for row in found} == {CLEAN}
     assert len(kinds(found)) == 22
     iret = [row for row in found if ".iret-" in row.events]
@@ -101,7 +89,7 @@ def test_an_iret_fault_that_is_not_known_by_its_address_is_found():
     cmpq    %rcx, PT_REGS_IP(%rsp)
     je      .Lerror_entry_bad_iret
 """
-    found = rows(GETPID, "access", image=broken("entry_64.S", check, ""))
+    found = rows(text(), "access", image=broken("entry_64.S", check, ""))
     assert {event for event, _, _ in bad(found)} > {"iret-ss-null", "iret-cs-null", "iret-rip-noncanonical"}
     assert all(row.verdict in (VIOLATION, CRASH) for row in found if ".iret-" in row.events)
     assert not any(event.startswith("c-page") for event, _, _ in bad(found))
@@ -114,7 +102,7 @@ def test_a_sysretq_that_takes_any_rip_is_found():
     cmpq    %rcx, %rax
     jne     swapgs_restore_regs_and_return_to_usermode
 """
-    found = rows(GETPID, "access", image=broken("entry_64.S", check, ""))
+    found = rows(text(), "access", image=broken("entry_64.S", check, ""))
     assert {event for event, _, _ in bad(found)} == {"regs-rip-noncanonical"}
 
 
@@ -140,14 +128,14 @@ def only(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
 
 def test_an_instruction_that_ought_to_fault_and_does_not_is_a_finding(monkeypatch):
     only(monkeypatch, "regs-rflags-ac", faults=True, arms=False)
-    (row,) = rows(GETPID, "access", window="do_syscall_64..do_syscall_64+0x6")[:1]
+    (row,) = rows(text(), "access", window="do_syscall_64..do_syscall_64+0x6")[:1]
     assert (row.verdict, row.invariant) == (VIOLATION, "delivery")
     assert "does not fault" in row.message
 
 
 def test_another_signal_than_linuxs_is_a_finding(monkeypatch):
     only(monkeypatch, "iret-ss-null", ending=Ending(frozenset({"SIGILL"}), recovers=False))
-    assert {row.invariant for row in rows(GETPID, "access")} == {"ending"}
+    assert {row.invariant for row in rows(text(), "access")} == {"ending"}
 
 
 def test_a_run_that_goes_on_after_a_refused_frame_is_a_finding(monkeypatch):
@@ -159,7 +147,7 @@ def test_what_nests_in_a_refused_frames_fault_is_compared_with_that_run(monkeypa
     """The program dies of SIGSEGV: an interrupt that stays pending until it does, or comes in meanwhile, is no news."""
     only(monkeypatch, "iret-ss-null")
     window = "native_irq_return_iret..native_irq_return_iret"
-    found = rows(GETPID, "access", "timer", "mce", depth=2, window=window)
+    found = rows(text(), "access", "timer", "mce", depth=2, window=window)
     assert {row.verdict for row in found} == {CLEAN, PENDING}
     nested = [row for row in found if row.events.startswith("access.") and " " in row.events]
     assert len([row for row in nested if " mce+" in row.events]) > 100

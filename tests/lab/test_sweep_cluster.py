@@ -9,6 +9,7 @@ import sys
 import distributed
 import pytest
 from click.testing import CliRunner
+from sweep_runs import text
 
 from emu.cli import main
 from emu.errors import Entry64Error
@@ -18,24 +19,12 @@ from emu.lab.sweep.command import sweep
 from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
 
-TWO_CALLS = """
-title = "two system calls"
-[user]
-asm = '''
-_start:
-    movl    $SYS_getpid, %eax
-    syscall
-    movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
-    syscall
-'''
-"""
 OPTIONS = Options(("nmi", "irq"))
 
 
 def rows(jobs: int = 1, hire=None, progress=lambda *_: None):
     store = Store(None)
-    (result,) = sweep([parse_scenario(TWO_CALLS, "t.toml")], OPTIONS, jobs, store, progress, hire=hire)
+    (result,) = sweep([parse_scenario(text(), "t.toml")], OPTIONS, jobs, store, progress, hire=hire)
     return [tuple(row) for row in store.rows(result.key)]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sweep_runs import text
 
 from emu.lab.scenario import parse_scenario
 from emu.lab.sweep.command import sweep
@@ -19,18 +20,6 @@ from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
 
 KILLS = 10
-GETPID = """
-title = "getpid"
-[user]
-asm = '''
-_start:
-    movl    $SYS_getpid, %eax
-    syscall
-    movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
-    syscall
-'''
-"""
 OPTIONS = Options(("nmi", "irq"), depth=2, window="entry_SYSCALL_64..entry_SYSCALL_64+0x3")
 
 
@@ -62,7 +51,7 @@ class Here:
 def run(db: Path, moment: Callable[[], None]) -> dict[str, int]:
     """The sweep, with `moment` called before each case and within each transaction; the counts that it reports."""
     store = Store(db)
-    file = parse_scenario(GETPID, "t.toml")
+    file = parse_scenario(text(), "t.toml")
     (result,) = sweep([file], OPTIONS, 1, store, lambda *_: None, hire=lambda job: Here(job, moment))
     store.close()
     return result.counts
