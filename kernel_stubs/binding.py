@@ -42,7 +42,7 @@ ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
 CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 POISON = 0xDEAD_4EAD_0000_0000
 """What a caller-saved register holds after a C function: non-canonical, so that using it as a pointer faults."""
-_POISONED = tuple((register, POISON | register << 8) for register in CALLER_SAVED)
+_POISONED = tuple((register, POISON | register << 8 | 0xFF) for register in CALLER_SAVED)
 CALLEE_SAVED = (RBX, RBP, R12, R13, R14, R15)
 """What a function must give back as it was (System V ABI, 3.2.1, besides RSP)."""
 IN_USE = 0xC0DE_0000_0000_0000

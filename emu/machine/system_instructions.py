@@ -6,6 +6,7 @@ Each function stands before the instruction at RIP: True when it did it, False t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
@@ -40,7 +41,11 @@ _GD, _BD = 1 << 13, 1 << 13
 
 def classify(instruction: Instruction) -> str | None:
     """The key in BEFORE of an instruction that needs a look."""
-    name, operands = instruction.mnemonic, instruction.operands
+    return _kind(instruction.mnemonic, instruction.operands)
+
+
+@lru_cache(maxsize=1 << 14)  # each boot asks about every instruction of its image
+def _kind(name: str, operands: str) -> str | None:
     if name.startswith("mov"):
         source, _, target = operands.rpartition(", ")
         if "%dr" in operands:

@@ -61,6 +61,8 @@ class Check:
     depth: int = 1
     shipped: bool = False
     """Whether the scenario says itself what it expects."""
+    sharp: bool = False
+    """Whether it notices more than most, so that it goes first."""
 
 
 def scenario(

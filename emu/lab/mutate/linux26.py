@@ -36,19 +36,24 @@ _NOT_SAVED = range(PtRegs.offset("r11"), PtRegs.offset("ax"), 8)
 """R11 to R8, which i386 entries leave open."""
 
 
+_STALE = 0x5A5A_0000_0000
+
+
 def _stale(i386: bool) -> tuple[str, ...]:
     """What entries left on the task stack is nobody's to rely on: it may be anything."""
     return tuple(
         inject(
             event="memory", at="user:go", address=f"stack:task+{_FRAME + at:#x}",
-            value=0 if i386 and at in _NOT_SAVED else 0x5A5A_0000_0000 + at,
+            value=0 if i386 and at in _NOT_SAVED else _STALE + at,
         )
         for at in range(0, PtRegs.SIZE, 8)
     )  # fmt: skip
 
 
 def _calling(call: str, after: str) -> str:
-    return f"_start:\n{SET}go:\n{call}here:\n    nop\nthere:\n{after}{EXIT}"
+    # RCX is user mode's to lose, but not the kernel's to show.
+    shown = f"    shrq $32, %rcx\n    cmpl ${_STALE >> 32:#x}, %ecx\n    je bad\n"
+    return f"_start:\n{SET}go:\n{call}here:\n    nop\nthere:\n{shown}{after}{EXIT}"
 
 
 _GETPID, _EXECVE = "    movl $SYS_getpid, %eax\n    syscall\n", "    movl $SYS_execve, %eax\n    syscall\n"
@@ -102,7 +107,7 @@ def _stale_words() -> Iterator[Check]:
     for name, (call, tables) in _ways().items():
         i386 = "INT 0x80" in name
         asm = _calling((_ZERO if i386 else "") + call, same(*(_LOST if i386 else ())))
-        yield Check(f"{name}, stale words", _scenario(name, asm, *_stale(i386), *tables))
+        yield Check(f"{name}, stale words", _scenario(name, asm, *_stale(i386), *tables), sharp=True)
 
 
 def _scenario(title: str, asm: str, *tables: str, options: str = "") -> str:

@@ -144,7 +144,7 @@ def run(
         for profile in builds(kernel):
             checks = suite.checks(kernel, profile, own)
             learnt = list(executor.map(_learn_one, checks, [profile] * len(checks)))
-            work.known[profile] = tuple(sorted(learnt, key=lambda one: (bool(one.check.events), one.cost)))
+            work.known[profile] = tuple(sorted(learnt, key=_order))
     fates: dict[int, Fate | None] = {}
     survived = 0
     for number, fate in _parallel(todo, work, jobs):
@@ -156,6 +156,10 @@ def run(
     whole = not operators and sources is None
     stale = tuple(row for row in work.listed if whole and not any(row.matches(*one) for one in used))
     return Outcome(table, stale)
+
+
+def _order(known: Known) -> tuple[bool, bool, int]:
+    return bool(known.check.events), not known.check.sharp, known.cost
 
 
 _work: Work | None = None
