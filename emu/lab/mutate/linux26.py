@@ -153,6 +153,16 @@ def checks() -> tuple[Check, ...]:
         found.append(Check(f"scratch, {event}", _scenario("scratch registers", SCRATCH, table)))
     early = [inject(event="timer", at="user:here"), inject(event="nmi", at="apic_timer_interrupt")]
     found.append(Check("NMI before CLD", _scenario("NMI before CLD", GETPID, *early)))
+    early[1] = inject(event="exception", vector=8, at="apic_timer_interrupt")
+    found.append(Check("#DF before CLD", _scenario("#DF before CLD", GETPID, *early, _CRASHED)))
+    # A handler of an exception may return with interrupts on (image.S).
+    fault = inject(event="page-not-present", address="user:here", at="user:here")
+    open_again = inject(event="register", at="do_page_fault+0x1", hit=2, register="rflags", value=0x202)
+    found.append(Check("#PF returns with IF set", _scenario("IF set", GETPID, fault, open_again)))
+    # An interrupt that leaves work may come before the last look for work, or in user mode, never in between.
+    tables = [inject(event="irq", vector=0x30, at="sysexit_from_sys_call"), _flag("do_IRQ", "NEED_RESCHED")]
+    sysenter = find_scenario("classic-ia32-sysenter").text.replace("[expect]\n", f"{''.join(tables)}[expect]\n")
+    found.append(Check("work behind the last look of SYSENTER", sysenter, shipped=True))
     # Pending since before STI, so it comes where its shadow ends: in user mode.
     table = inject(event="irq", vector=0x30, at="sysexit_from_sys_call:sti")
     sysenter = find_scenario("classic-ia32-sysenter").text.replace("[expect]\n", f"{table}[expect]\n")
