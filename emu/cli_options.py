@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ from emu.cli_output import Write
 if TYPE_CHECKING:
     from emu.lab.rig import Tracing
 
+_HOLE = "hole:"
 own_sources = click.option(
     "--sources", metavar="FOLDER",
     help="Assemble the kernel image from this folder's sources, which hold an image.S; hole:NAME for linux-6 with a "
@@ -77,9 +78,14 @@ def _to_stderr(text: str) -> None:
 
 def read_sources(folder: str | None) -> Any:
     """(name, text) of each source, or None; typed where it is used, to keep the import lazy."""
-    from kernel_stubs.holes import PREFIX, sources_with
+    from kernel_stubs.holes import sources_with
     from kernel_stubs.kernel_image import read_sources as read
 
     if folder is None:
         return None
-    return sources_with(folder.removeprefix(PREFIX)) if folder.startswith(PREFIX) else read(Path(folder))
+    return read(Path(folder)) if is_folder(folder) else sources_with(folder.removeprefix(_HOLE))
+
+
+def is_folder(sources: str | None) -> TypeGuard[str]:
+    """Whether `--sources` names a folder, not a hole."""
+    return sources is not None and not sources.startswith(_HOLE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from emu.cli_options import own_sources, read_sources
+from emu.cli_options import is_folder, own_sources, read_sources
 from emu.errors import Entry64Error
 
 
@@ -162,7 +162,7 @@ def check(
     if junit is not None:
         output.write_whole(Path(junit), junit_format.junit(results))
     if sarif is not None:
-        folder = Path(sources).as_posix() if sources else ""
+        folder = Path(sources).as_posix() if is_folder(sources) else ""
         output.write_whole(Path(sarif), sarif_format.sarif(results, folder))
     failed = [result for result in results if not result.passed]
     if as_json:

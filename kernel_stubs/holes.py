@@ -12,8 +12,6 @@ import asm
 from emu.errors import ImageError
 from kernel_stubs.kernel_image import Overrides, source_files
 
-PREFIX = "hole:"
-"""What `--sources` begins with, if it names one."""
 KERNEL = "linux-6"
 
 
@@ -45,6 +43,11 @@ class Hole:
         return tuple(sources.items())
 
 
+def hole_in(sources: Overrides) -> str | None:
+    """The hole that sources of `sources_with` have in them."""
+    return next((name for name in holes() if sources_with(name) == sources), None)
+
+
 @cache
 def holes() -> dict[str, Hole]:
     """All of them by name, in the order of the file."""
@@ -61,5 +64,5 @@ def sources_with(name: str) -> Overrides:
     if name not in known:
         near = difflib.get_close_matches(name, known, 3, 0.5)
         hint = f"near: {', '.join(near)}" if near else f"there are {', '.join(known)}"
-        raise ImageError(f"--sources {PREFIX}{name}: no such hole; {hint}")
+        raise ImageError(f"--sources hole:{name}: there is no such hole; {hint}")
     return known[name].sources()

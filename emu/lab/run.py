@@ -22,6 +22,8 @@ from kernel_stubs.abi26 import LINUX_26, is_linux26
 from kernel_stubs.binding import DEFAULT_KERNEL, registered
 from kernel_stubs.boot import BootOptions
 from kernel_stubs.exec import KERNEL_VSYSCALL, check_arguments, program_from_image
+from kernel_stubs.holes import KERNEL as HOLES_KERNEL
+from kernel_stubs.holes import hole_in
 from kernel_stubs.kernel_image import Overrides, build_image
 from kernel_stubs.syscalls.names import SYSCALL_NAMES
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
@@ -102,6 +104,8 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
     scenario = file.scenario
     profile = scenario.cpu.profile_of_machine()
     if image is None:
+        if own_sources is not None and scenario.kernel != HOLES_KERNEL and (hole := hole_in(own_sources)):
+            raise ScenarioError(f"{file.where('kernel')}: {hole} is a hole of {HOLES_KERNEL}, not of {scenario.kernel}")
         try:
             image = build_image(scenario.kernel, profile, own_sources=own_sources)
         except ImageError as error:

@@ -89,4 +89,10 @@ def test_a_change_whose_text_is_gone_is_an_error():
 def test_an_unknown_hole_is_named_with_the_nearest():
     result = CliRunner().invoke(main, ["run", "syscall-getpid", "--sources", "hole:no-clack"])
     assert result.exit_code == 2
-    assert "--sources hole:no-clack: no such hole; near: no-clac" in result.output
+    assert "--sources hole:no-clack: there is no such hole; near: no-clac" in result.output
+
+
+def test_a_hole_of_another_image_than_the_scenarios_is_one_clear_message():
+    result = CliRunner().invoke(main, ["run", "classic-getpid", "--sources", "hole:no-clac"])
+    assert result.exit_code == 2
+    assert result.output == "classic-getpid.toml:11: no-clac is a hole of linux-6, not of linux-2.6\n"
