@@ -18,7 +18,7 @@ from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.irq import irq_desc
 from kernel_stubs.ldt import load_ldt
-from kernel_stubs.sched import percpu_of
+from kernel_stubs.sched import percpu_of, set_need_resched
 from kernel_stubs.tick import arm_timer
 
 TRAMPOLINE_PAGE = 0x9A
@@ -112,7 +112,11 @@ def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
     _acknowledge(cpu, SystemVector.RESCHEDULE)
     percpu = cpu.percpu
     if percpu.current_task:
-        arm_timer(cpu, idle=percpu.current_task == percpu.idle_task)
+        idle = percpu.current_task == percpu.idle_task
+        arm_timer(cpu, idle=idle)
+        if cpu.kernel.classic and idle and percpu.rq_head:
+            # The task came while this CPU was on its way to the idle loop, which does not look at the queue.
+            set_need_resched(cpu)
     sysvec_exit(cpu, "reschedule", SystemVector.RESCHEDULE)
     yield from irqentry_exit(cpu, regs)
     return None

@@ -21,6 +21,7 @@
 #define WORD "0x4141414141414141"
 #define PUSH "push %rax"
 #else
+#define SP "esp"
 #define SET_SP(value) __asm__ volatile("mov %0, %%esp" :: "r"((unsigned long)(value)) : "memory")
 #define CALL(value, number, a, b) __asm__ volatile("mov %0, %%esp\n int $0x80\n 1: jmp 1b" \
     :: "r"((unsigned long)(value)), "a"(number), "b"(a), "c"(b) : "memory")
@@ -82,7 +83,12 @@ static pid_t self;
 #else
 #define KILL(sig) __asm__ volatile("int $0x80" :: "a"(SYS_kill), "b"(self), "c"(sig) : "memory")
 #endif
-static void raising(int sig, siginfo_t *i, void *context) { KILL(sig); }
+/* The page below the stack must be felt: within the red zone of its end the kernel begins at its top again, for ever. */
+static void raising(int sig, siginfo_t *i, void *context)
+{
+    __asm__ volatile("movb $0, -200(%%" SP ")" ::: "memory");
+    KILL(sig);
+}
 static void fault_again(int sig, siginfo_t *i, void *context) { *(volatile int *)16 = 1; }
 static void drop_stack(int sig, siginfo_t *i, void *context) { munmap(alternate, STACK); }
 static void kernel_sp(int sig, siginfo_t *i, void *context)
