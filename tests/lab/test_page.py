@@ -139,3 +139,39 @@ def test_text_is_readable_in_both_colour_schemes(swept, scheme, tmp_path):
     ratios = dict(re.findall(r'"([\w. ]+)":"([\d.]+)"', re.search(r"<title>(.*?)</title>", text)[1]))
     assert len(ratios) == 9
     assert {name: ratio for name, ratio in ratios.items() if float(ratio) < 4.5} == {}  # WCAG 2.1, 1.4.3
+
+
+# --- depth 2 ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory):
+    """A database with a sweep of two events, the second in the first one's handler, at three boundaries; the page."""
+    folder = tmp_path_factory.mktemp("nested")
+    (folder / "t.toml").write_text(SCENARIO.replace("cpu = { fsgsbase = false }\n", ""))
+    database, page = folder / "r.db", folder / "r.html"
+    window = ("--window", "entry_SYSCALL_64..entry_SYSCALL_64:movq")
+    events = ("--event", "nmi,mce", "--first", "nmi", "--depth", "2", "--jobs", "1")
+    done = entry64("sweep", folder / "t.toml", *events, *window, "--db", database)
+    assert done.exit_code == 0, done.output
+    assert entry64("report", database, "-o", page).exit_code == 0
+    return database, page
+
+
+def test_nested_events_have_columns_of_their_own(nested):
+    store = Store(nested[0])
+    (data,) = page_data(store, None)
+    assert data["events"] == ["nmi", "nmi \u203a nmi", "nmi \u203a mce"]
+    inside = [row for row in data["rows"] if row[8] is not None]
+    assert [row[1] for row in inside] == ["entry_SYSCALL_64", "entry_SYSCALL_64+0x3"]
+    assert [sum(row[8]["nmi"]) for row in inside] == [1, 1]
+    assert all(sum(row[8][pair]) > 40 for row in inside for pair in data["events"][1:])
+    assert sum(sum(counts) for row in inside for counts in row[8].values()) == len(
+        list(store.rows(store.sweeps()[0].key))
+    )
+
+
+@needs_chromium
+def test_a_browser_shows_what_was_not_swept_as_blank(nested):
+    text = opened(nested[1])
+    assert text.count('<td class="cell clean" title="nmi: 1 clean">✓</td>') == 2
+    assert re.search(r'<td class="cell \w+" title="nmi \u203a nmi: [^"]*pending[^"]*">○ \d\d', text)
+    assert '<span id="outside">(blank: outside the window)</span>' in text

@@ -15,7 +15,9 @@ from emu.lab.sweep.store import Store, Sweep
 from emu.lab.sweep.vary import FAMILY as VARY
 from kernel_stubs.kernel_image import Overrides
 
-_FIRST = re.compile(r"(\w+)[\w.-]*@(\d+)")
+_EVENT = re.compile(r"(\w+)[\w.-]*[@+](\d+)")
+NESTED = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+"""Between two events of which the second came in the first one's handler: they have a column of their own."""
 MAX_TIMELINES = 50
 """Of one scenario: each takes a run."""
 
@@ -33,25 +35,33 @@ def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, A
         raise Entry64Error(
             f"{sweep.scenario}: this sweep was made with other entry code; give the same --sources, or sweep again"
         )
+    firsts = [*outer, *([VARY] if scene.rows else [])]
     cells: dict[int, dict[str, list[int]]] = {}
+    columns: set[str] = set()
     for row in store.rows(sweep.key):
-        first = _FIRST.match(row.events)
-        if first is None:
+        parts = [_EVENT.fullmatch(part) for part in row.events.split(" ")]
+        first = parts[0]
+        if first is None or None in parts:
             raise Entry64Error(f"{sweep.scenario}: the database has a case with the unknown key {row.events!r}")
-        counts = cells.setdefault(int(first[2]), {}).setdefault(first[1], [0] * len(VERDICTS))
+        column = NESTED.join(part[1] for part in parts[:2] if part)
+        columns.add(column)
+        counts = cells.setdefault(int(first[2]), {}).setdefault(column, [0] * len(VERDICTS))
         counts[VERDICTS.index(row.verdict)] += 1
+    pairs = [pair for pair in (f"{one}{NESTED}{two}" for one in firsts for two in events) if pair in columns]
     units = scene.units(0)
     states = list(baseline(scene))
     return {
         "name": sweep.scenario,
         "title": scene.file.scenario.title,
         "kernel": scene.file.scenario.kernel,
-        "events": [*outer, *([VARY] if scene.rows else [])],
+        "events": [*firsts, *pairs],
         "depth": sweep.depth,
         "window": sweep.window,
         "complete": len(store.done(sweep.key)) >= len(units),
         "counts": {verdict: store.counts(sweep.key).get(verdict, 0) for verdict in VERDICTS},
-        "rows": [[*_row(one), cells.get(number, {})] for number, one in enumerate(states)],
+        "rows": [
+            [*_row(one), cells.get(number, {} if number in scene.swept else None)] for number, one in enumerate(states)
+        ],
         "findings": list(_findings(store, sweep, sources)),
     }
 

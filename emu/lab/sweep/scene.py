@@ -91,8 +91,8 @@ class Scene:
         self.boundaries = 0
         self.unreached: tuple[str, ...] = ()
         """Ranges of the window where the baseline never is."""
-        self._swept: list[int] = []
-        """Numbers of the boundaries that have cases."""
+        self.swept: dict[int, None] = {}
+        """Numbers of the boundaries in the window, in order."""
 
     def key(self) -> str:
         """What the results depend on, hashed: the scenario, the image, and what is asked for."""
@@ -130,7 +130,7 @@ class Scene:
         """How many boundaries there are, from the first way to user mode to the end."""
         self._begin()
         number, bench = 0, self._bench
-        self._swept.clear()
+        self.swept.clear()
         reached: set[int] = set()
         resuming: set[int] = set()
         arrivals = 0
@@ -144,7 +144,7 @@ class Scene:
             bench.interrupted.clear()
             start = bench.here
             if self._window is None or bench.here.ip in self._window:
-                self._swept.append(number)
+                self.swept[number] = None
                 reached.add(bench.here.ip)
             number += 1
             if bench.step() is not None or bench.core.clock >= bench.budget:
@@ -161,7 +161,7 @@ class Scene:
         """The work, in pieces that do not depend on who does it."""
         size = CHUNK if self.options.depth == 1 else 1
         total = self.count()
-        starts = sorted({number - number % size for number in self._swept})
+        starts = sorted({number - number % size for number in self.swept})
         units = [Unit(scenario, at, min(at + size, total)) for at in starts]
         for number in range(self.rows):
             assert self._vary_at is not None
