@@ -11,7 +11,9 @@ from kernel_stubs.abi import TaskStruct, VmFlags, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, Restart, SyscallError
+from kernel_stubs.restart import restart_later
 from kernel_stubs.sched import sleep_on, sleepers, wake_up_process
+from kernel_stubs.signal_abi import RestartFunction
 from kernel_stubs.uaccess import get_user, put_user, user_page
 
 MATCH_ANY = 0xFFFF_FFFF
@@ -47,7 +49,9 @@ def futex_wait(cpu: Cpu, address: int, value: int, deadline: int, bits: int, *, 
     if result == WaitResult.TIMEOUT:
         raise SyscallError(Errno.ETIMEDOUT)
     if result == WaitResult.SIGNAL:
-        raise SyscallError(Restart.ERESTARTSYS if not deadline else Errno.EINTR)
+        if not deadline:
+            raise SyscallError(Restart.ERESTARTSYS)
+        raise restart_later(cpu, RestartFunction.FUTEX, address, value, deadline, bits << 1 | private)
     return 0
 
 

@@ -30,7 +30,7 @@ C_FUNCTION_MODULES = (
     "syscalls.attributes",
     "syscalls.execute",
     "syscalls.clock", "syscalls.files", "syscalls.memory", "syscalls.paths", "syscalls.signals", "syscalls.system",
-    "syscalls.ptrace", "syscalls.compat_ptrace", "syscalls.table", "syscalls.tasks",
+    "syscalls.ptrace", "syscalls.compat_ptrace", "syscalls.restart", "syscalls.table", "syscalls.tasks",
 )  # fmt: skip
 """All modules that register C functions or system calls."""
 

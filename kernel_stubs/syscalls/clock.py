@@ -5,8 +5,10 @@ from __future__ import annotations
 from kernel_stubs.abi import TaskStruct, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
-from kernel_stubs.errno import Errno, SyscallError
+from kernel_stubs.errno import Errno, Restart, SyscallError
+from kernel_stubs.restart import restart_later
 from kernel_stubs.sched import sleep_on
+from kernel_stubs.signal_abi import RestartFunction
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.tick import arm_timer
 from kernel_stubs.time import NSEC_PER_SEC, monotonic_ns, realtime_ns
@@ -81,29 +83,42 @@ def sys_time(cpu: Cpu, result: int) -> int:
 
 
 # --- sleeping ---------------------------------------------------------------------------------------------------------
-def _sleep(cpu: Cpu, deadline: int, left: int) -> Steps:
-    """Until a clock; what is left goes to user memory if a signal comes first and `left` is not 0."""
-    if (yield from sleep_on(cpu, SLEEP_CHANNEL, min(deadline, _FOREVER))) == WaitResult.SIGNAL:
+def sleep_until(cpu: Cpu, deadline: int, left: int, word: int = 8) -> Steps:
+    """Until a clock; what is left goes to user memory if a signal comes first and `left` is not 0.
+
+    That is a timespec of two words of `word` bytes.
+    """
+    deadline = min(deadline, _FOREVER)
+    if (yield from sleep_on(cpu, SLEEP_CHANNEL, deadline)) == WaitResult.SIGNAL:
         if left:
-            copy_to_user(cpu, left, _pair(*divmod(max(0, deadline - cpu.core.clock), NSEC_PER_SEC)))
-        raise SyscallError(Errno.EINTR)
+            parts = divmod(max(0, deadline - cpu.core.clock), NSEC_PER_SEC)
+            copy_to_user(cpu, left, b"".join((part & (1 << 8 * word) - 1).to_bytes(word, "little") for part in parts))
+        raise restart_later(cpu, RestartFunction.NANOSLEEP, deadline, left, word)
     return 0
 
 
 @syscall
 def sys_nanosleep(cpu: Cpu, wait: int, left: int) -> Steps:
     """nanosleep(2)."""
-    return (yield from _sleep(cpu, cpu.core.clock + read_timespec(cpu, wait), left))
+    return (yield from sleep_until(cpu, cpu.core.clock + read_timespec(cpu, wait), left))
 
 
 @syscall
 def sys_clock_nanosleep(cpu: Cpu, clock: int, flags: int, wait: int, left: int) -> Steps:
     """clock_nanosleep(2)."""
+    return (yield from clock_sleep(cpu, clock, flags, wait, left))
+
+
+def clock_sleep(cpu: Cpu, clock: int, flags: int, wait: int, left: int, word: int = 8) -> Steps:
+    """The same, with what is left in words of `word` bytes. An absolute time does not change: simply again."""
     now = clock_of(cpu, clock)
     time = read_timespec(cpu, wait)
-    if flags & TIMER_ABSTIME:
-        return (yield from _sleep(cpu, cpu.core.clock + max(0, time - now), 0))
-    return (yield from _sleep(cpu, cpu.core.clock + time, left))
+    if not flags & TIMER_ABSTIME:
+        return (yield from sleep_until(cpu, cpu.core.clock + time, left, word))
+    deadline = min(cpu.core.clock + max(0, time - now), _FOREVER)
+    if (yield from sleep_on(cpu, SLEEP_CHANNEL, deadline)) == WaitResult.SIGNAL:
+        raise SyscallError(Restart.ERESTARTNOHAND)
+    return 0
 
 
 # --- alarms -----------------------------------------------------------------------------------------------------------

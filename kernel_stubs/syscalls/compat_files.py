@@ -8,6 +8,7 @@ from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.segments import USER_DESC, load_tls, reload_selector, set_tls, tls_descriptor, user_desc
+from kernel_stubs.syscalls.clock import clock_sleep, read_timespec, sleep_until
 from kernel_stubs.syscalls.compat import compat_syscall, native, user_space
 from kernel_stubs.syscalls.table import s32
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, get_user, put_user
@@ -196,25 +197,13 @@ def compat_sys_clock_gettime(cpu: Cpu, clock: int, result: int) -> Steps:
 @compat_syscall
 def compat_sys_nanosleep(cpu: Cpu, wait: int, left: int) -> Steps:
     """nanosleep(2)."""
-    at = _pair_in(cpu, wait)
-    try:
-        return (yield from native(cpu, "nanosleep", at, at))
-    except SyscallError as error:
-        if left and error.errno == Errno.EINTR:
-            _pair_out(cpu, at, left)
-        raise
+    return (yield from sleep_until(cpu, cpu.core.clock + read_timespec(cpu, _pair_in(cpu, wait)), left, 4))
 
 
 @compat_syscall
 def compat_sys_clock_nanosleep(cpu: Cpu, clock: int, flags: int, wait: int, left: int) -> Steps:
     """clock_nanosleep(2)."""
-    at = _pair_in(cpu, wait)
-    try:
-        return (yield from native(cpu, "clock_nanosleep", clock, flags, at, at))
-    except SyscallError as error:
-        if left and error.errno == Errno.EINTR and not flags:
-            _pair_out(cpu, at, left)
-        raise
+    return (yield from clock_sleep(cpu, clock, flags, _pair_in(cpu, wait), left, 4))
 
 
 @compat_syscall

@@ -23,7 +23,9 @@ from kernel_stubs.fdtable import (
     readable,
 )
 from kernel_stubs.ramfs import forget_inode
+from kernel_stubs.restart import restart_later
 from kernel_stubs.sched import sleep_on
+from kernel_stubs.signal_abi import RestartFunction
 from kernel_stubs.syscalls.table import s32, s64, syscall
 from kernel_stubs.uaccess import copy_from_user, copy_to_user, get_user
 
@@ -208,6 +210,16 @@ def _poll_once(cpu: Cpu, fds: int, count: int) -> int:
     return ready
 
 
+def poll_until(cpu: Cpu, fds: int, count: int, deadline: int | None) -> Steps:
+    """poll(2) up to a clock, or for ever; a signal without a handler does not end it."""
+    try:
+        return (yield from _poll(cpu, fds, count, deadline))
+    except SyscallError as error:
+        if error.errno != Restart.ERESTARTNOHAND:
+            raise
+        raise restart_later(cpu, RestartFunction.POLL, fds, count, deadline or 0, deadline is not None) from None
+
+
 def _poll(cpu: Cpu, fds: int, count: int, deadline: int | None) -> Steps:
     if count > file_limit(cpu):
         raise SyscallError(Errno.EINVAL)
@@ -216,14 +228,14 @@ def _poll(cpu: Cpu, fds: int, count: int, deadline: int | None) -> Steps:
         if ready or (deadline is not None and deadline <= cpu.core.clock):
             return ready
         if (yield from sleep_on(cpu, pipe.POLL_CHANNEL, deadline or 0)) == WaitResult.SIGNAL:
-            raise SyscallError(Errno.EINTR)
+            raise SyscallError(Restart.ERESTARTNOHAND)
 
 
 @syscall
 def sys_poll(cpu: Cpu, fds: int, count: int, timeout: int) -> Steps:
     """poll(2)."""
     wait = s32(timeout)
-    return (yield from _poll(cpu, fds, count, None if wait < 0 else cpu.core.clock + wait * 1_000_000))
+    return (yield from poll_until(cpu, fds, count, None if wait < 0 else cpu.core.clock + wait * 1_000_000))
 
 
 def deadline_from(cpu: Cpu, address: int, unit: int) -> int | None:

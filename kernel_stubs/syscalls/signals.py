@@ -301,9 +301,3 @@ def deadline_of(cpu: Cpu, seconds: int, nanoseconds: int) -> int:
 def sys_rt_sigreturn(cpu: Cpu) -> Steps:
     """rt_sigreturn(2)."""
     return rt_sigreturn(cpu, task_pt_regs(cpu))
-
-
-@syscall
-def sys_restart_syscall(cpu: Cpu) -> int:
-    """restart_syscall(2): nothing to go on with."""
-    raise SyscallError(Errno.EINTR)

@@ -3,7 +3,7 @@
 set -e
 cd "$(dirname "$0")"
 folder=$(mktemp -d)
-for name in files arguments signals processes; do
+for name in files arguments signals processes restarts; do
     for bits in 64 32; do
         flags="-O1 -static -nostdlib -ffreestanding -fno-stack-protector -fno-pic -no-pie -w"
         gcc -m$bits $flags -o "$folder/$name$bits" $name.c

@@ -116,6 +116,13 @@ def _filled(call: Call, index: int) -> str:
     return text.address(at) if raw is None else text.quote(raw)
 
 
+def _random(call: Call, index: int) -> str:
+    """The same, every byte as a number."""
+    at, size = call.args[index], call.result or 0
+    raw = None if call.failed or not at else call.read(at, min(size, text.STRING_LIMIT + 1))
+    return text.address(at) if raw is None else text.quote_hex(raw)
+
+
 def _working_directory(call: Call, index: int) -> str:
     at = call.args[index]
     return text.address(at) if call.failed else _path(call, at) or text.address(at)
@@ -343,6 +350,7 @@ DECODERS: dict[str, Decode] = {
     "data1": _data(1),
     "data2": _data(2),
     "filled": _filled,
+    "random": _random,
     "argv": _arguments,
     "envp": _environment,
     "iovec": _vector,

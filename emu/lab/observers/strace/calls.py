@@ -124,7 +124,7 @@ pipe2 > ints2 descriptor_flags
 rt_tgsigqueueinfo int int signal siginfo
 prlimit64 int rlimit_name rlimit64 > rlimit64_filled
 renameat2 dirfd path dirfd path rename
-getrandom > filled size getrandom
+getrandom > random size getrandom
 execveat dirfd path argv envp at
 rseq address hex32 hex32 hex32
 clone3 address size

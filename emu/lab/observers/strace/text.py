@@ -50,6 +50,12 @@ def quote(data: bytes, limit: int | None = STRING_LIMIT) -> str:
     return f'"{"".join(parts)}"' + ("..." if len(shown) < len(data) else "")
 
 
+def quote_hex(data: bytes) -> str:
+    """The same for data that are no text."""
+    shown = "".join(f"\\x{byte:02x}" for byte in data[:STRING_LIMIT])
+    return f'"{shown}"' + ("..." if len(data) > STRING_LIMIT else "")
+
+
 def flags(value: int, names: Mapping[int, str], unknown: str) -> str:
     """Names of bits joined by `|`, in the table's order; what has no name as a number behind them."""
     if not value:
