@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -63,10 +64,18 @@ def compiled(name: str, *flags: str) -> Path:
 
 
 @functools.cache
+def _signals_as_at_first() -> None:
+    """A program in the background, or under nohup, inherits signals that are ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def native(path: Path, *arguments: str) -> Outcome:
     """What the host's kernel makes of it. Programs that wait for others wait longer: the host may be busy."""
     patient = os.environ | {"PATIENT": "1"}
-    host = subprocess.run([path, *arguments], capture_output=True, check=False, timeout=60, env=patient)
+    host = subprocess.run(
+        [path, *arguments], capture_output=True, check=False, timeout=60, env=patient, preexec_fn=_signals_as_at_first
+    )
     code = host.returncode
     text = f"exited with status {code}" if code >= 0 else f"killed by {signal_name(-code)}"
     return text, host.stdout.decode().splitlines()
