@@ -47,13 +47,11 @@ def iret(core: Core, size: int) -> bool:
         raise CpuFault(Vector.GP, 0, f"IRETQ: non-canonical RIP {frame.ip:#x}")
     new_sp = frame.sp
     if not code.long_mode:
+        shown_sp = new_sp = frame.sp & _LOW
         if stack is not None and not stack.big:
             # Only SP is loaded; that user mode sees the rest of the old RSP is why there is espfix64.
-            new_sp = (sp + 5 * size) & ~0xFFFF | frame.sp & 0xFFFF
-        else:
-            new_sp &= _LOW
-            frame = Frame(frame.ip, frame.cs, frame.flags, new_sp, frame.ss)
-        frame = Frame(frame.ip & _LOW, frame.cs, frame.flags, frame.sp, frame.ss)
+            shown_sp, new_sp = frame.sp, (sp + 5 * size) & ~0xFFFF | frame.sp & 0xFFFF
+        frame = Frame(frame.ip & _LOW, frame.cs, frame.flags, shown_sp, frame.ss)
         if frame.ip > code.limit:
             raise CpuFault(Vector.GP, 0, f"IRETQ: RIP {frame.ip:#x} beyond the limit of CS {frame.cs:#x}")
     core.skip(0)
