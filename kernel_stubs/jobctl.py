@@ -35,18 +35,24 @@ def stop_here(cpu: Cpu) -> Steps:
     signal, task.signals.stop_signal = task.signals.stop_signal, 0
     task.signals.last_stop = signal
     recalc_sigpending(cpu, task)
+    leader = cpu.view(TaskStruct, task.group_leader)
+    known = leader.signals.group_stop
+    last = not any(thread.signals.stop_signal and not thread.exit_state for thread in threads_of(cpu, task))
+    if last:
+        leader.signals.group_stop = signal
     if task.ptrace.tracer:
         yield from ptrace_stop(cpu, signal, None, CLD_STOPPED)
         return None
     if fatal_signal_pending(cpu, task):
         return None
     task.state = TaskState.STOPPED
-    threads = threads_of(cpu, task)
-    if not any(thread.signals.stop_signal and not thread.exit_state for thread in threads):
-        leader = cpu.view(TaskStruct, task.group_leader)
+    if last:
         leader.stop_code, leader.signals.untold = signal, 0
         cpu.note(f"pid {task.tgid} stopped by {signal_name(signal)}")
-        tell_parent(cpu, leader, CLD_STOPPED, signal)
+        if not known:  # else a tracer has left a process that was told of before
+            tell_parent(cpu, leader, CLD_STOPPED, signal)
+        elif leader.parent:
+            wake_up(cpu, leader.parent)
     yield from schedule(cpu)
     return None
 

@@ -25,7 +25,7 @@ from kernel_stubs.sched import (
     wake_up_state,
 )
 from kernel_stubs.siginfo import Sig, signal_name
-from kernel_stubs.signal import send_signal
+from kernel_stubs.signal import send_signal, signal_wake_up
 from kernel_stubs.signal_state import release_signals
 from kernel_stubs.step import disable_single_step
 from kernel_stubs.tick import TIMESLICE, arm_timer
@@ -202,12 +202,18 @@ def exit_ptrace(cpu: Cpu, tracer: int) -> None:
 
 
 def ptrace_detach(cpu: Cpu, task: TaskStruct) -> None:
-    """A task is traced no more; if it is stopped, it goes on with the signal that is noted for it."""
+    """A task is traced no more; if it is stopped, it goes on with the signal that is noted for it.
+
+    If its process is stopped, whatever the tracer made of that, it joins it (__ptrace_unlink).
+    """
     disable_single_step(cpu.kernel, task)
     task.thread_info.syscall_work = 0
     own = task.ptrace
     own.tracer = own.options = own.dr7 = own.dr6 = 0
     own.addresses[:] = [0] * NR_BREAKPOINTS
+    if cpu.view(TaskStruct, task.group_leader).signals.group_stop and not task.exit_state:
+        task.signals.stop_signal = task.signals.last_stop or Sig.SIGSTOP
+        signal_wake_up(cpu, task)
     if task.state == TaskState.TRACED:
         wake_up_state(cpu, address_of(cpu.kernel, task))
 

@@ -131,8 +131,9 @@ def _continue(cpu: Cpu, task: TaskStruct) -> None:
     """
     threads = threads_of(cpu, task)
     begun = any(thread.signals.stop_signal for thread in threads)
+    leader = cpu.view(TaskStruct, task.group_leader)
+    leader.signals.group_stop = 0
     if begun or any(thread.state == TaskState.STOPPED for thread in threads):
-        leader = cpu.view(TaskStruct, task.group_leader)
         leader.signals.untold = CLD_STOPPED if begun else CLD_CONTINUED
         if leader.state != TaskState.TRACED:
             leader.stop_code = CODE_CONTINUED

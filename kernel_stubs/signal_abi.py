@@ -153,5 +153,6 @@ class TaskSignals(Struct):
     """The signal of this task's last group stop: what a tracer that comes later is told."""
     untold: U32
     """In a leader: si_code of the SIGCHLD by which the process, now that it goes on, is to tell so. 0: none."""
-    pad0: U32
+    group_stop: U32
+    """In a leader: the signal for which the whole process has stopped, until SIGCONT, even if a tracer has it run."""
     queue: SigQueue

@@ -344,6 +344,47 @@ static void regsets(void)
     printf("ended with %x\n", go(PTRACE_CONT, pid, 0));
 }
 
+/* What wait has to say of a process that nobody traces, within 100 ms. */
+static int news(pid_t pid)
+{
+    int status = -1, found = 0;
+    for (int i = 0; i < 20 && !found; i++) {
+        usleep(5000);
+        found = waitpid(pid, &status, WUNTRACED | WNOHANG);
+    }
+    return found ? status : -1;
+}
+
+/* A process that has stopped stops again when its tracer goes, also if that had it run in between. */
+static void group_stop(void)
+{
+    for (int run = 0; run < 2; run++) {
+        int status;
+        pid_t pid = fork();
+        if (!pid) {
+            ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+            raise(SIGSTOP);
+            usleep(30000);
+            _exit(5);
+        }
+        waitpid(pid, &status, 0);
+        ptrace(PTRACE_CONT, pid, NULL, (void *)SIGSTOP);
+        waitpid(pid, &status, 0);
+        printf("all of it stopped: %x\n", status);
+        if (run) {
+            ptrace(PTRACE_CONT, pid, NULL, NULL);
+            usleep(5000);
+            kill(pid, SIGWINCH);
+            waitpid(pid, &status, 0);
+            printf("it ran until %x\n", status);
+        }
+        printf("detach %ld\n", ptrace(PTRACE_DETACH, pid, NULL, NULL));
+        printf("then %x\n", news(pid));
+        kill(pid, SIGCONT);
+        printf("then %x\n", news(pid));
+    }
+}
+
 int main(int count, char **arguments)
 {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
@@ -359,6 +400,7 @@ int main(int count, char **arguments)
     RUN(family);
     RUN(errors);
     RUN(regsets);
+    if (count > 1) RUN(group_stop); /* takes its time */
 #ifdef __i386__
     RUN(vdso);
 #endif
