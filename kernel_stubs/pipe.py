@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kernel_stubs import ramfs
 from kernel_stubs.abi import File, Inode, InodeKind, WaitResult
 from kernel_stubs.binding import Steps
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.cred import USER_ID
-from kernel_stubs.errno import Errno, Restart, SyscallError
+from kernel_stubs.errno import Errno, OutOfMemoryError, Restart, SyscallError
 from kernel_stubs.fdtable import O_NONBLOCK
 from kernel_stubs.sched import sleep_on, wake_up
 from kernel_stubs.siginfo import SI_USER, Sig, Siginfo
@@ -106,9 +108,13 @@ def _put(cpu: Cpu, inode: int, data: bytes) -> int:
     pipe = cpu.view(Inode, inode)
     at = (pipe.head + pipe.size) % CAPACITY
     first = min(len(data), CAPACITY - at)
-    done = ramfs.write_pages(cpu.kernel, pipe, at, data[:first])
+    try:
+        done = ramfs.write_pages(cpu.kernel, pipe, at, data[:first])
+    except SyscallError:  # no space is left, where a file would be
+        raise OutOfMemoryError from None
     if done == first and len(data) > first:
-        done += ramfs.write_pages(cpu.kernel, pipe, 0, data[first:])
+        with suppress(SyscallError):  # so this was all
+            done += ramfs.write_pages(cpu.kernel, pipe, 0, data[first:])
     pipe.size += done
     wake_up(cpu, read_channel(inode))
     wake_up(cpu, POLL_CHANNEL)

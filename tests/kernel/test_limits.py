@@ -123,6 +123,35 @@ def test_a_system_call_that_finds_no_memory_ends_the_process():
     assert killed(it) == [1]
 
 
+def test_a_process_that_fills_pipes_without_end_is_killed():
+    it = start(
+        f"""
+    _start: movl $22, %eax
+        leaq ends(%rip), %rdi
+        syscall
+        movl ends+4(%rip), %edi
+        leaq _start(%rip), %rsi
+        movl $16, %ebx
+    1:  movl $4096, %edx
+        movl $1, %eax
+        syscall
+        testq %rax, %rax
+        js failed
+        decl %ebx
+        jnz 1b
+        jmp _start
+    failed: movl %eax, %edi
+        {EXIT}
+    .data
+    ends: .quad 0
+        .fill 4096, 1, 0
+    """,
+        ram_bytes=2 << 20,
+    )
+    assert it.run().text == "killed by SIGKILL"
+    assert killed(it) == [1]
+
+
 def test_a_fork_bomb_that_touches_memory_ends_by_the_oom_killer_again_and_again():
     it = start(
         f"""
