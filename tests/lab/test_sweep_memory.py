@@ -25,12 +25,9 @@ class Made:
     def __init__(self, verdict: str, rows: int) -> None:
         self.verdict = verdict
         self.rows = rows
-        self.before = 0
-        """Bytes that are in use when the work begins."""
 
     def run(self, units: list[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
-        tracemalloc.reset_peak()
-        self.before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.start()
         for unit in units:
             yield unit, [self.row(f"nmi@{unit.first} nmi+{number}") for number in range(self.rows)]
 
@@ -44,13 +41,10 @@ class Made:
 def grown(verdict: str, rows: int) -> tuple[int, int]:
     """(cases, bytes that Python objects took for them at the worst moment)."""
     file = parse_scenario(text(), "t.toml")
-    made = Made(verdict, rows)
-    tracemalloc.start()
+    made, store = Made(verdict, rows), Store(None)
     try:
-        (result,) = sweep(
-            [file], OPTIONS, 1, Store(None), lambda *_: None, hire=lambda job: made, known=lambda *_: True
-        )
-        return result.counts[verdict], tracemalloc.get_traced_memory()[1] - made.before
+        (result,) = sweep([file], OPTIONS, 1, store, lambda *_: None, hire=lambda job: made, known=lambda *_: True)
+        return result.counts[verdict], tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 

@@ -12,6 +12,8 @@ from emu.cli import main
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
 from emu.lab.sweep.case import CLEAN, PENDING
+from emu.lab.sweep.command import Swept, text_lines
+from emu.lab.sweep.store import Store
 
 ONE = "entry_SYSCALL_64..entry_SYSCALL_64"
 
@@ -66,6 +68,10 @@ def test_three_nmis_are_clean_and_equal_states_are_explored_once():
     merged = [row for row in third if row.merged]
     assert len(merged) > 700
     assert {row.merged for row in merged} <= {row.events for row in found if not row.merged}
+    store = Store(None)
+    store.add("key", 0, found)
+    _, line, *_ = text_lines(Swept("t.toml", "key", 1, store.counts("key"), (), ()))
+    assert line.startswith(f"  {sum(bool(row.merged) for row in found):,} merged with a case of the same state, ")
 
 
 def test_a_hole_that_takes_three_events_is_found_at_depth_3():
