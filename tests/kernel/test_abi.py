@@ -50,4 +50,4 @@ def test_a_view_reads_and_writes_memory(name, value):
 
 @given(st.integers(0, 2**16 - 1))
 def test_user_mode_is_the_rpl_of_cs(cs):
-    assert PtRegs(cs=cs).user_mode == (cs & 3 == 3)
+    assert PtRegs(cs=cs).user_mode == (cs & 3 != 0)
