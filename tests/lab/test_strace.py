@@ -6,6 +6,7 @@ several tasks each one's own lines (which strace interleaves as it gets hold of 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import defaultdict
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from lab_runs import text
 
 from emu.cli import main
-from emu.lab.observers.strace import calls
+from emu.lab.observers.strace import calls, names, results
 from emu.lab.observers.strace.call import Call
 from emu.lab.rig import Rig
 from emu.lab.run import prepare
@@ -25,6 +26,10 @@ from emu.lab.shipped import find_scenario
 from emu.lab.user_memory import UserMemory
 from emu.lab.view import View
 from kernel_stubs.abi import MmStruct
+from kernel_stubs.errno import Errno
+from kernel_stubs.kernel_image import load_c_functions
+from kernel_stubs.syscalls import compat, table
+from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 from kernel_stubs.uaccess import write_user
 
 FOLDER = Path(__file__).parent / "strace"
@@ -151,9 +156,7 @@ def test_a_call_goes_on_after_a_stop_that_no_handler_saw(programs: Path, bits: i
 
 
 def test_a_break_in_a_decoder_is_noticed(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emu.lab.observers.strace import arguments
-
-    monkeypatch.setitem(arguments.names.WHENCE, 0, "SEEK_CUR")
+    monkeypatch.setitem(names.WHENCE, 0, "SEEK_CUR")
     with pytest.raises(AssertionError, match="SEEK_CUR"):
         test_lines_of_one_task_are_those_of_strace_to_the_column(programs, "files", 64)
 
@@ -260,6 +263,17 @@ def test_exec_keeps_the_programs_output_alone(programs: Path) -> None:
     assert "the program's output and --ftrace - would mix on stdout" in result.output
 
 
+# --- nothing is left out ----------------------------------------------------------------------------------------------
+def test_every_system_call_that_we_have_is_described() -> None:
+    load_c_functions()
+    assert set(table.implemented().values()) <= calls.KNOWN[False]
+    assert {name for number, name in IA32_SYSCALL_NAMES.items() if compat.implemented(number)} <= calls.KNOWN[True]
+
+
+def test_every_error_has_the_words_of_the_c_library() -> None:
+    assert {error: os.strerror(error) for error in Errno} == names.ERRORS
+
+
 # --- whatever programs do ---------------------------------------------------------------------------------------------
 def _numbers(random: Random, memory: range) -> list[int]:
     """Arguments, often where something is, or at an end of something."""
@@ -292,4 +306,4 @@ def test_no_arguments_hurt_a_decoder(ia32: bool) -> None:
             assert all(shown)
             assert "\n" not in "".join(shown)
             if result is not None:
-                assert calls.result(call, result)
+                assert results.result(call, result)

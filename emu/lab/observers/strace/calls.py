@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from emu.lab.observers.strace import names, text
-from emu.lab.observers.strace.arguments import DECODERS, date_of, open_flags
-from emu.lab.observers.strace.call import MAX_ERRNO, Arg, Call, Decode
-from emu.lab.observers.strace.structures import poll_results
+from emu.lab.observers.strace import names
+from emu.lab.observers.strace.arguments import DECODERS
+from emu.lab.observers.strace.call import Arg, Call, Decode
 
 _ROWS = """
 read fd > filled size
@@ -75,6 +74,7 @@ fchmod fd mode
 umask mode
 gettimeofday > timeval_filled timezone_filled
 getrlimit rlimit_name > rlimit_filled
+setrlimit rlimit_name rlimit
 getuid
 getgid
 setuid int
@@ -268,73 +268,7 @@ LATE_COMMA = frozenset({"clone"})
 NEVER_RETURN = frozenset({"exit", "exit_group"})
 
 
-# --- what is left -----------------------------------------------------------------------------------------------------
-def _pair(call: Call, index: int) -> str:
-    """_llseek: the high word comes first."""
-    return str(text.signed(call.args[index] << 32 | call.args[index + 1], 64))
-
-
-def _position(call: Call, index: int) -> str:
-    found = None if call.failed else call.values(call.args[index], "q")
-    return text.address(call.args[index]) if found is None else f"[{found[0]}]"
-
-
-def _parent_tid(call: Call, index: int) -> str:
-    found = None if call.failed else call.values(call.args[index], "i")
-    return text.address(call.args[index]) if found is None else f"[{found[0]}]"
-
-
-def _user(call: Call, index: int) -> str:
-    """An offset in struct user."""
-    at = call.args[index]
-    registers = names.USER_REGISTERS32 if call.ia32 else names.USER_REGISTERS
-    which, rest = divmod(at, call.word)
-    if which < len(registers):
-        return f"{call.word}*{registers[which]}" + (f"+{rest}" if rest else "")
-    debug, rest = divmod(at - names.DEBUG_REGISTERS_AT[call.word], call.word)
-    return f"offsetof(struct user, u_debugreg[{debug}])" if 0 <= debug < 8 and not rest else text.number(at)
-
-
-def _peeked(call: Call, index: int) -> str:
-    found = None if call.failed else call.values(call.args[index], "L")
-    return text.address(call.args[index]) if found is None else f"[{found[0]:#x}]"
-
-
-def _filled_string(call: Call, index: int) -> str:
-    return text.address(call.args[index]) if call.failed else DECODERS["string"](call, index)
-
-
-def _prctl_name(call: Call, index: int) -> str:
-    return text.choice(call.args[index] & 0xFFFF_FFFF, {15: "PR_SET_NAME", 16: "PR_GET_NAME"}, "PR")
-
-
-def _interrupted(call: Call, index: int) -> str:
-    return f"<... resuming interrupted {call.interrupted} ...>"
-
-
-_UC_SIGMASK = 296
-"""Offset of uc_sigmask in struct ucontext, to whose beginning RSP points at rt_sigreturn."""
-_RT_MASK32, _OLD_MASK32, _EXTRA_MASK32 = 248, 80, 712
-"""i386: the mask's offset from ESP at rt_sigreturn; those of both halves at sigreturn, which has popped more."""
-
-
-def _saved_mask(call: Call, index: int) -> str:
-    """What sigreturn puts back."""
-    if call.name == "sigreturn":
-        halves = call.values(call.sp + _OLD_MASK32, "I"), call.values(call.sp + _EXTRA_MASK32, "I")
-        mask = halves[0] and halves[1] and halves[0] + halves[1]
-        found = mask and (mask[0] | mask[1] << 32,)
-    else:
-        found = call.values(call.sp + (_RT_MASK32 if call.ia32 else _UC_SIGMASK), "Q")
-    return text.address(call.sp) if not found else f"{{mask={text.signal_set(found[0])}}}"
-
-
-_MORE: dict[str, Decode] = {
-    "pair2": _pair, "long_long_filled": _position, "parent_tid": _parent_tid, "user": _user, "peeked": _peeked,
-    "string_filled": _filled_string, "prctl": _prctl_name, "interrupted": _interrupted, "saved_mask": _saved_mask,
-}  # fmt: skip
-
-
+# --- rows -------------------------------------------------------------------------------------------------------------
 def _labelled(label: str, decode: Decode) -> Decode:
     return (lambda call, index: f"{label}={decode(call, index)}") if label else decode
 
@@ -351,7 +285,7 @@ def _row(row: str) -> tuple[Arg, ...]:
         label, _, name = name.rpartition(":")
         index = int(position) if equals else following
         following = index + 1
-        found.append(Arg(_labelled(label, _MORE.get(name) or DECODERS[name]), index, out))
+        found.append(Arg(_labelled(label, DECODERS[name]), index, out))
     return tuple(found)
 
 
@@ -372,64 +306,3 @@ def arguments(call: Call) -> tuple[Arg, ...]:
         return _row(depends(call))
     row = (_IA32 if call.ia32 else _NATIVE).get(call.name)
     return _row("0=hex 1=hex 2=hex 3=hex 4=hex 5=hex" if row is None else row)
-
-
-# --- results ----------------------------------------------------------------------------------------------------------
-_U32 = 0xFFFF_FFFF
-_HEXADECIMAL = frozenset({"mmap", "mmap2", "brk", "mremap"})
-_POLLS = frozenset({"poll", "ppoll", "ppoll_time64"})
-_SELECTS = frozenset({"select", "_newselect", "pselect6", "pselect6_time64"})
-_WAITS_FOR_SIGNALS = frozenset({"rt_sigtimedwait", "rt_sigtimedwait_time64"})
-
-
-def result(call: Call, value: int) -> str:
-    """What stands behind the `=`."""
-    if value in (-error for error in names.RESTARTS):
-        return f"? {names.RESTARTS[-value]}"
-    if call.failed:
-        known = names.ERROR_NAMES.get(-value)
-        return f"-1 {known} ({names.ERRORS[-value]})" if known else f"-1 (errno {-value})"
-    if call.name in _HEXADECIMAL:
-        return text.number(value & (1 << 8 * call.word) - 1)
-    if call.name == "umask":
-        return text.mode(value)
-    if call.name in ("fcntl", "fcntl64"):
-        return _fcntl_result(call, value)
-    if call.name == "modify_ldt" and value > _U32 - MAX_ERRNO:  # the one whose result is an unsigned int
-        error = _U32 + 1 - value
-        return f"{value} {names.ERROR_NAMES[error]} ({names.ERRORS[error]})" if error in names.ERRORS else str(value)
-    if call.name == "time":
-        return f"{value}{date_of(value)}"
-    return f"{value}{_auxiliary(call, value)}"
-
-
-def _fcntl_result(call: Call, value: int) -> str:
-    command = names.FCNTL.get(call.args[1] & 0xFFFF_FFFF)
-    if command == "F_GETFD":
-        return f"{value:#x} (flags {text.flags(value, names.FD_FLAGS, 'FD')})" if value else "0"
-    if command == "F_GETFL":
-        return f"{text.number(value)} (flags {open_flags(value)})"
-    return str(value)
-
-
-def _auxiliary(call: Call, value: int) -> str:
-    if call.name in _POLLS:
-        if not value:
-            return " (Timeout)"
-        shown = poll_results(call, call.args[0], call.args[1] & 0xFFFF_FFFF)
-        return f" ({shown})"
-    if call.name in _SELECTS:
-        return _selected(call, value)
-    if call.name in _WAITS_FOR_SIGNALS:
-        return f" ({text.signal(value)})"
-    return ""
-
-
-def _selected(call: Call, value: int) -> str:
-    if not value:
-        return " (Timeout)"
-    sets = ((name, DECODERS["fd_set"](call, index)) for index, name in enumerate(("in", "out", "except"), 1))
-    parts = [f"{name} {members}" for name, members in sets if members.startswith("[") and members != "[]"]
-    kind = {"pselect6": "timespec", "pselect6_time64": "timespec64"}.get(call.name, "timeval")
-    left = DECODERS[kind](call, 4)
-    return f" ({', '.join([*parts, *([f'left {left}'] if left.startswith('{') else [])])})"

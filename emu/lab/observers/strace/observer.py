@@ -14,6 +14,7 @@ from emu.arch import INT80_VECTOR
 from emu.events import Delivered, Event, EventType, SystemCall
 from emu.lab.observers.strace import calls, text
 from emu.lab.observers.strace.call import Call
+from emu.lab.observers.strace.results import result
 from emu.lab.observers.strace.structures import siginfo
 from emu.lab.user_memory import UserMemory
 from emu.lab.view import View
@@ -174,7 +175,7 @@ class Strace:
         if late:
             comma = ", " if call.name in calls.LATE_COMMA else ""
             self._put(comma + ", ".join(arg.decode(call, arg.index) for arg in late))
-        self._end(calls.result(call, event.value))
+        self._end(result(call, event.value))
         task.call = None
         ignored, task.ignored = task.ignored, []
         for info in ignored:
