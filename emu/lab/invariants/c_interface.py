@@ -98,13 +98,16 @@ class CInterface(Invariant):
                 self._check_orig_ax(event, entry)
         elif delivered.type is EventType.EXTINT:
             self._check_vector(event, ~(self._orig_ax(event) or 0) & _LONG, delivered.vector)
-            stack = self.view.stack_at(event.cpu, event.sp + 8)
-            if stack is None or stack.name != "irq":
-                name = stack.name if stack is not None else "no"
-                self.violated_by_call(event, f"C function {event.name} handles an interrupt on the {name} stack")
+            self._check_on_irq_stack(event, "handles an interrupt")
         else:
             self._check_orig_ax(event, entry)
             self._check_error_code(event, entry)
+
+    def _check_on_irq_stack(self, event: CCalled, what: str) -> None:
+        stack = self.view.stack_at(event.cpu, event.sp + 8)
+        if stack is None or stack.name != "irq":
+            name = stack.name if stack is not None else "no"
+            self.violated_by_call(event, f"C function {event.name} {what} on the {name} stack")
 
     def _check_arguments(self, event: CCalled) -> None:
         """A system call's C function gets what user mode, or its tracer, has in the registers for arguments; the sixth
