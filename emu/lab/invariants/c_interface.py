@@ -31,7 +31,8 @@ from emu.machine.registers import (
     REGISTER_NAMES,
     RSI,
 )
-from kernel_stubs.abi import PtRegs
+from kernel_stubs.abi import THREAD_SIZE, TS_COMPAT, PtRegs
+from kernel_stubs.abi26 import ThreadInfo26
 
 _ARGUMENTS = (RDI, RSI, RDX, RCX, R8, R9)
 _CLEARED = (RBX, RCX, RDX, RSI, RDI, RBP, R8, R9, R10, R11, R12, R13, R14, R15)
@@ -48,6 +49,7 @@ _SAVED = tuple(PtRegs.offset(name) for name in ("di", "si", "dx", "r10", "r8", "
 """Where linux-2.6 keeps the arguments of a system call."""
 _SAVED_I386 = tuple(PtRegs.offset(name) for name in ("cx", "dx", "si", "di"))
 """Those of an i386 call, but for the first."""
+_BP = PtRegs.offset("bp")
 _EAX = 0xFFFF_FFFF
 _LONG = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -87,7 +89,7 @@ class CInterface(Invariant):
     def _classic_called(self, event: CCalled) -> None:
         """linux-2.6: exceptions get an error code, 0 if the CPU pushed none; interrupts come on the IRQ stack, with the
         complement of their vector in orig_ax; a tracer sees the number of the system call there."""
-        if event.name.startswith(("sys", "compat_sys_")) and event.args:
+        if event.name.startswith(("sys_", "sys32_", "compat_sys_")) and event.args:
             self._check_arguments(event)
         entry = self._first_call(event)
         if entry is None:
@@ -109,28 +111,53 @@ class CInterface(Invariant):
             name = stack.name if stack is not None else "no"
             self.violated_by_call(event, f"C function {event.name} {what} on the {name} stack")
 
+    def _check_work_flags(self, event: CCalled) -> None:
+        """What is to do, the third argument, is of thread_info.flags."""
+        flags = self._thread_info(event.cpu, "flags")
+        if event.args[2] & ~flags:
+            message = f"C function {event.name} is told of work {event.args[2]:#x}; thread_info.flags is {flags:#x}"
+            self.violated_by_call(event, message)
+
+    def _thread_info(self, cpu: int, field: str) -> int:
+        """A 32-bit field of linux-2.6's thread_info."""
+        raw = self.view.read_kernel(self.view.top_of_stack(cpu) - THREAD_SIZE + ThreadInfo26.offset(field), 4)
+        return int.from_bytes(raw or b"", "little")
+
     def _check_arguments(self, event: CCalled) -> None:
-        """A system call's C function gets what user mode, or its tracer, has in the registers for arguments; the sixth
-        of an i386 call is left out, for it may be on the user's stack."""
+        """A system call's C function gets what user mode, or its tracer, has in the registers for arguments, and
+        thread_info.status says which kind of call it is."""
         entry, function = self.chain.top(event.cpu), self.view.c_function(event.name)
         raw = self.view.pt_regs(self.view.top_of_stack(event.cpu) - PtRegs.SIZE)
         if entry is None or not entry.from_user or function is None or raw is None:
             return
-        if isinstance(entry.event, SystemCall):
-            i386 = entry.event.compat or entry.event.by == "sysenter"
+        delivered = entry.event
+        if isinstance(delivered, SystemCall):
+            i386 = delivered.compat or delivered.by == "sysenter"
         elif _is_int80(entry):
             i386 = True
         else:
             return
         words = [int.from_bytes(raw[at : at + 8], "little") for at in (_SAVED_I386 if i386 else _SAVED)]
         if i386:
-            # EBX is in no partial frame: it is live, as C preserves it.
-            live = _GPRS.unpack(self.view.raw_registers(event.cpu))[RBX]
-            words = [word & _EAX for word in (live, *words)]
+            # EBX is in no partial frame: it is live, as C preserves it. So is EBP, the sixth of INT 0x80.
+            live = _GPRS.unpack(self.view.raw_registers(event.cpu))
+            words = [word & _EAX for word in (live[RBX], *words, self._sixth(event.cpu, entry, raw, live[RBP]))]
         for number, (kind, found, wanted) in enumerate(zip(function.parameters, event.args, words, strict=False), 1):
             if kind is int and found != wanted:
                 message = f"C function {event.name} gets {found:#x} as argument {number}; user mode has {wanted:#x}"
                 self.violated_by_call(event, message)
+        if bool(self._thread_info(event.cpu, "status") & TS_COMPAT) != i386:
+            message = f"C function {event.name} finds TS_COMPAT {'clear in' if i386 else 'set outside'} an i386 call"
+            self.violated_by_call(event, message)
+
+    def _sixth(self, cpu: int, entry: Entry, raw: bytes, ebp: int) -> int:
+        """The sixth argument of an i386 call: in EBP, or on the user's stack, from where a tracer sees it in BP."""
+        if _is_int80(entry):
+            return ebp
+        if entry.serial in self._judged.get(cpu, {}):  # syscall_trace_enter was there
+            return int.from_bytes(raw[_BP : _BP + 8], "little")
+        at = entry.words[3] if entry.vector is None and entry.words[3] else _GPRS.unpack(entry.registers)[RBP]
+        return int.from_bytes(self.view.read(cpu, at & _EAX, 4), "little")
 
     def _c_called(self, event: CCalled) -> None:
         entry = self._first_call(event)

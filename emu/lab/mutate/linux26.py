@@ -39,11 +39,11 @@ _NOT_SAVED = range(PtRegs.offset("r11"), PtRegs.offset("ax"), 8)
 _STALE = 0x5A5A_0000_0000
 
 
-def _stale(left_open: bool) -> tuple[str, ...]:
+def _stale(left_open: bool, place: str = "user:go") -> tuple[str, ...]:
     """What entries left on the task stack is nobody's to rely on: it may be anything."""
     return tuple(
         inject(
-            event="memory", at="user:go", address=f"stack:task+{_FRAME + at:#x}",
+            event="memory", at=place, address=f"stack:task+{_FRAME + at:#x}",
             value=0 if left_open and at in _NOT_SAVED else _STALE + at,
         )
         for at in range(0, PtRegs.SIZE, 8)
@@ -138,12 +138,12 @@ def checks() -> tuple[Check, ...]:
         table = inject(event="exception", vector=vector, at=_IN_C, **code)
         end = "" if vector in (1, 18) else _CRASHED
         found.append(Check(f"kernel vector {vector}", _scenario(f"kernel {vector}", GETPID, table, end)))
-    for vector in (1, 8, 18):
+    for vector in (1, 3, 8, 18):
         for at in ("system_call", "iret_label", "sysret_unsafe_stack"):
             table = inject(event="exception", vector=vector, at=at)
             name = f"vector {vector} at {at}"
             irq = inject(event="irq", vector=0x30, at="user:here")  # for there to be an IRETQ
-            found.append(Check(name, _scenario(name, GETPID, irq, table, _CRASHED if vector == 8 else "")))
+            found.append(Check(name, _scenario(name, GETPID, irq, table, _CRASHED if vector in (3, 8) else "")))
     for vector in _INTERRUPTS:
         tables = [inject(event="irq", vector=vector, at=place) for place in ("user:here", _IN_C)]
         found.append(Check(f"interrupt {vector:#x}", _scenario("interrupt", GETPID, *tables)))
@@ -164,7 +164,7 @@ def checks() -> tuple[Check, ...]:
     fault = inject(event="page-not-present", address="user:here", at="user:here")
     open_again = inject(event="register", at="do_page_fault+0x1", hit=2, register="rflags", value=0x202)
     found.append(Check("#PF returns with IF set", _scenario("IF set", GETPID, fault, open_again)))
-    return (*found, *_sysenter(), *_stale_words())
+    return (*found, *_sysenter(), *_execve(), *_stale_words())
 
 
 def _sysenter() -> Iterator[Check]:
@@ -179,3 +179,32 @@ def _sysenter() -> Iterator[Check]:
     downwards = text.replace("    sysenter\n", "    std\n    sysenter\n    cld\n")
     assert downwards.count("    std\n") == 1
     yield Check("SYSENTER with DF", downwards, shipped=True)
+    first = "compatible:                     # the same bytes mean the same in both modes\n    movl    $20, %eax\n"
+    for name in ("classic-ia32-sysenter", "classic-ia32-syscall-amd"):
+        text = find_scenario(name).text.partition(end)[0]
+        assert text.count(first) == 1
+        for number in (20, 192, 9999):  # getpid, mmap2 with six arguments, none
+            program = text.replace(first, first.replace("$20", f"${number}"))
+            for audited in (False, True):
+                tables = "".join((*_stale(not audited, "user:compatible"), *([_audited("user:compatible")] * audited)))
+                by_iret = audited or (number == 9999 and name.endswith("sysenter"))
+                hole = "" if by_iret else f'{end}violation = "frames"\n'
+                title = f"{name}, call {number}{', audited' * audited}, stale words"
+                yield Check(title, program + tables + hole, shipped=bool(hole), sharp=True)
+
+
+def _execve() -> Iterator[Check]:
+    """A program that becomes itself, once, with other registers than it finds."""
+    for name, number, call, arguments in (
+        ("execve", "$SYS_execve", "syscall", ("rdi", "rsi", "rdx")),
+        ("execve of INT 0x80", "$11", "int $0x80", ("rbx", "rcx", "rdx")),
+    ):
+        path, argv, envp = arguments
+        # The pointers have 32 bits either way.
+        load = f"leaq path(%rip), %{path}\n    leaq argv(%rip), %{argv}\n    leaq argv+16(%rip), %{envp}\n"
+        asm = (
+            f"_start:\n    cmpq $2, (%rsp)\n    je again\n{SET}{_ZERO}    {load}    movl {number}, %eax\n    {call}\n"
+            f'    jmp bad\nagain:\n{EXIT}    .data\npath: .asciz "/user"\n    .balign 8\nargv:\n'
+        )
+        asm += "    .long path, path, 0, 0, 0, 0\n" if "0x80" in call else "    .quad path, path, 0\n"
+        yield Check(name, _scenario(name, asm))
