@@ -77,6 +77,14 @@ def test_a_document_shows_what_its_commands_print(name):
         assert settled(run(command)) == settled(output), command
 
 
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_of_a_document_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#\s]+)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
 if __name__ == "__main__":
     for document in DOCUMENTS:
         path = ROOT / document
