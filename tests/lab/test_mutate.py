@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -15,6 +16,7 @@ from emu.lab.mutate.instructions import inverted
 from emu.lab.mutate.learn import learn
 from emu.lab.mutate.listed import Equivalent, equivalents, parse, without_mutant
 from emu.lab.mutate.mutant import Mutant, nops, patched
+from emu.lab.mutate.record import document
 from emu.lab.mutate.run import Fate, Outcome, Status, Work, judge, mutants
 from emu.lab.mutate.suite import Killed
 from emu.machine.profile import Profile
@@ -156,6 +158,7 @@ def test_what_is_killed_is_not_equivalent_whatever_the_list_says():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_listed_as_equivalent_is_there_and_has_a_reason(kernel):
     rows = equivalents(kernel)
+    assert rows
     assert without_mutant(rows, [(mutant.operator, mutant.place) for mutant in all_mutants(kernel)]) == []
     assert all(len(row.reason) > 20 for row in rows)
 
@@ -285,3 +288,20 @@ def test_the_table_names_survivors():
     assert "killed by: GS nesting 96" in lines
     assert "survived: nop x" in lines
     assert "named operators n/a, any instruction 99.0%" in lines
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+def test_the_page_counts_what_the_run_found():
+    fates = (
+        *KILLED,
+        replace(made("nop", Status.EQUIVALENT), place="here", reason="it is the same"),
+        replace(made("remove-cld", Status.SURVIVED), place="there"),
+    )
+    page = document([json.loads(command.as_json("linux-6", Outcome(fates)))])
+    assert "98 mutants. Killed or equivalent: 0.0% of the named operators', 100.0% of the generic one's" in page
+    assert "| `nop` | 97 | 96 | 1 |  |  |  |  |" in page
+    assert "| `remove-cld` | 1 |  |  |  | 1 |  |  |" in page
+    assert "| all | 98 | 96 | 1 |  | 1 |  |  |" in page
+    assert "| GS nesting | 96 |" in page
+    assert "- it is the same: `nop` here" in page
+    assert "- `remove-cld` there" in page

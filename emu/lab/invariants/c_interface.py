@@ -91,6 +91,10 @@ class CInterface(Invariant):
         complement of their vector in orig_ax; a tracer sees the number of the system call there."""
         if event.name.startswith(("sys_", "sys32_", "compat_sys_")) and event.args:
             self._check_arguments(event)
+        elif event.name == "do_notify_resume":
+            self._check_work_flags(event)
+        elif event.name == "__do_softirq":
+            self._check_on_irq_stack(event, "runs softirqs")
         entry = self._first_call(event)
         if entry is None:
             return
