@@ -94,7 +94,7 @@ def on_the_host(folder: Path, script: str) -> tuple[str, list[str]]:
 
 ALL = os.environ.get("ENTRY64_MATRIX") == "all"
 IN_THE_SUITE = {
-    ("find", "linux-6"), ("loops", "linux-6"), ("jobs", "linux-2.6"),
+    ("loops", "linux-6"), ("jobs", "linux-2.6"),
 }  # fmt: skip
 CASES = [(name, kernel) for name in SCRIPTS for kernel in ("linux-6", "linux-2.6")]
 
