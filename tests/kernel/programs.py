@@ -64,8 +64,10 @@ def compiled(name: str, *flags: str) -> Path:
 
 
 @functools.cache
-def _signals_as_at_first() -> None:
-    """A program in the background, or under nohup, inherits signals that are ignored."""
+def _as_a_shell_starts_it() -> None:
+    """In a process group of its own, for in an orphaned one SIGTSTP stops nobody. Programs in the background, or under
+    nohup, inherit signals that are ignored."""
+    os.setpgid(0, 0)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
@@ -74,7 +76,7 @@ def native(path: Path, *arguments: str) -> Outcome:
     """What the host's kernel makes of it. Programs that wait for others wait longer: the host may be busy."""
     patient = os.environ | {"PATIENT": "1"}
     host = subprocess.run(
-        [path, *arguments], capture_output=True, check=False, timeout=60, env=patient, preexec_fn=_signals_as_at_first
+        [path, *arguments], capture_output=True, check=False, timeout=60, env=patient, preexec_fn=_as_a_shell_starts_it
     )
     code = host.returncode
     text = f"exited with status {code}" if code >= 0 else f"killed by {signal_name(-code)}"

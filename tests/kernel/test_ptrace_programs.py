@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from programs import native
 
 from emu.lab.invariants import Judge
 from emu.lab.view import View
@@ -72,12 +73,6 @@ def outcome(path, *arguments, kernel="linux-6", vendor="intel", nmi_every=0, **o
     assert not found, "\n".join(found[0].lines())
     output = b"".join(data for descriptor, data in system.kernel.output if descriptor == 1)
     return end.text, output.decode().splitlines()
-
-
-def native(path, *arguments):
-    """The same under the host's."""
-    host = subprocess.run([path, *arguments], capture_output=True, check=False, timeout=20)
-    return f"exited with status {host.returncode}", host.stdout.decode().splitlines()
 
 
 @pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])

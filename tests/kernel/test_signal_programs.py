@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from booted import start
+from programs import native
 
 from kernel_stubs.elf import load_elf
-from kernel_stubs.siginfo import signal_name
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 PROGRAM_NAMES = ["signals", "faults", "sigreturn", "step", "fpu", "fsgs", "family"]
@@ -37,16 +37,6 @@ def outcome(path, **options):
     it = start(load_elf(path.read_bytes(), path.name), argv=(path.name.encode(),), **options)
     _, end = it.system.machine.advance(LIMIT)
     return end.text, it.stdout.decode().splitlines()
-
-
-def native(path):
-    """The same under the host's."""
-    host = subprocess.run([path], capture_output=True, check=False, timeout=20)
-    if host.returncode >= 0:
-        text = f"exited with status {host.returncode}"
-    else:
-        text = f"killed by {signal_name(-host.returncode)}"
-    return text, host.stdout.decode().splitlines()
 
 
 @pytest.mark.parametrize("name", PROGRAM_NAMES)
