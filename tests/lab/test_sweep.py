@@ -118,3 +118,11 @@ def test_a_scenario_that_fails_by_itself_is_not_swept():
 def test_unknown_events_are_named():
     with pytest.raises(Exception, match=r"there are nmi, irq, timer, resched, mce, db, pf, access, and all"):
         events_named("nmi,smi")
+
+
+def test_the_cases_that_run_to_the_end_do_not_grow_with_the_program():
+    """Or the cost would grow with the square of its length: but for the last call, user mode's state is met again."""
+    source = text().replace("    syscall\n", "    syscall\n" * 5, 1)
+    late = [row for row in rows(source, "mce", "timer", "irq") if row.to_end]
+    last = max(int(row.events.partition("@")[2]) for row in late)
+    assert all(int(row.events.partition("@")[2]) > last - 64 for row in late)

@@ -163,6 +163,16 @@ class Bench:
             if self.core.clock >= limit or self.deliveries > _MAX_DELIVERIES:
                 return End(EndKind.LIMIT, self.core.cpu.ip, "endless loop")
 
+    def to_user_mode(self, limit: int) -> End:
+        """Run until user mode runs with nothing under way (UNTIL), an invariant is broken (UNTIL), or the run ends.
+
+        What leaves the kernel for good is known before it is executed, and then nothing need stop the machine for long.
+        """
+        end = self.go(limit, lambda: not self.depth or self.violated)
+        while end.kind is EndKind.UNTIL and self.core.cpu.cpl != 3 and not self.violated:
+            end = self.step() or end
+        return end
+
     def step(self, until: Callable[[], bool] | None = None) -> End | None:
         """To the next boundary; the end of the run if there is none, or an End where `until` holds (UNTIL)."""
         core = self.core
@@ -230,10 +240,6 @@ class Bench:
     def depth(self) -> int:
         """Entries under way."""
         return len(self.judge.chain.stack(0))
-
-    def in_user_mode(self) -> bool:
-        """Whether user mode runs, with nothing under way."""
-        return self.core.cpu.cpl == 3 and not self.depth
 
     def returned(self, depth: int) -> Callable[[], bool]:
         """Asks whether at most `depth` entries are under way, or an invariant is broken."""

@@ -114,7 +114,7 @@ class Runner:
                 self._left_at = self._left_at or bench.judge.chain.last_return.ip
             elif self._same(reference):
                 return None
-        end = bench.go(self._limit, lambda: bench.in_user_mode() or bench.violated)
+        end = bench.to_user_mode(self._limit)
         if end.kind is not EndKind.UNTIL or bench.violated:
             return end
         if user is not None and self._handled(event, counted) and self._same(user):

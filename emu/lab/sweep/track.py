@@ -152,8 +152,8 @@ class Track:
         if self._to_user is None or self._to_user[1] <= self.at.clock:
             bench = self.bench
             self.enter()
-            end = bench.go(bench.budget, bench.in_user_mode)
-            if end.kind is EndKind.UNTIL:
+            end = bench.to_user_mode(bench.budget)
+            if end.kind is EndKind.UNTIL and not bench.violated:
                 self._to_user = (bench.comparer.capture(), bench.core.clock)
             else:
                 self._to_user = (None, 1 << 64)
