@@ -164,6 +164,13 @@ class CInterface(Invariant):
         return int.from_bytes(self.view.read(cpu, at & _EAX, 4), "little")
 
     def _c_called(self, event: CCalled) -> None:
+        if event.name == "__do_softirq":
+            self._check_on_irq_stack(event, "runs softirqs")
+        elif event.name == "make_task_dead":
+            wanted = self.view.top_of_stack(event.cpu) - PtRegs.SIZE
+            if event.sp + 8 != wanted:
+                message = f"C function make_task_dead is called with RSP {event.sp + 8:#x}; pt_regs are at {wanted:#x}"
+                self.violated_by_call(event, message)
         entry = self._first_call(event)
         if entry is None or event.name == "fixup_bad_iret":
             return

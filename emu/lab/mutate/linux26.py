@@ -51,8 +51,10 @@ def _stale(left_open: bool, place: str = "user:go") -> tuple[str, ...]:
 
 
 def _calling(call: str, after: str) -> str:
-    # RCX is user mode's to lose, but not the kernel's to show.
-    shown = f"    shrq $32, %rcx\n    cmpl ${_STALE >> 32:#x}, %ecx\n    je bad\n"
+    # RCX and R11 are user mode's to lose, but the kernel's words are not to be shown there.
+    shown = "".join(
+        f"    shrq $32, %{name}\n    cmpq ${_STALE >> 32:#x}, %{name}\n    je bad\n" for name in ("rcx", "r11")
+    )
     return f"_start:\n{SET}go:\n{call}here:\n    nop\nthere:\n{shown}{after}{EXIT}"
 
 
@@ -128,6 +130,7 @@ def checks() -> tuple[Check, ...]:
     plain = _scenario("getpid", GETPID)
     found = [Check("getpid", plain), *(Check(f"getpid x {event}", plain, (event,)) for event in _EVENTS)]
     found.append(Check("int80", _scenario("int80", _INT80)))
+    found.append(Check("selector that is gone", _scenario("selector that is gone", rare.SELECTOR_GONE)))
     handled = GETPID.replace("_start:\n", f"_start:\n{rare.HANDLERS}") + rare.HANDLER
     for vector in _USER_FAULTS:
         table = inject(event="exception", vector=vector, at="user:here", **_code(vector))
@@ -138,12 +141,12 @@ def checks() -> tuple[Check, ...]:
         table = inject(event="exception", vector=vector, at=_IN_C, **code)
         end = "" if vector in (1, 18) else _CRASHED
         found.append(Check(f"kernel vector {vector}", _scenario(f"kernel {vector}", GETPID, table, end)))
-    for vector in (1, 3, 8, 18):
-        for at in ("system_call", "iret_label", "sysret_unsafe_stack")[: 1 if vector == 3 else 3]:
+    for vector in (1, 3, 8, 12, 18):
+        for at in ("system_call", "iret_label", "sysret_unsafe_stack")[: 1 if vector in (3, 12) else 3]:
             table = inject(event="exception", vector=vector, at=at)
             name = f"vector {vector} at {at}"
             irq = inject(event="irq", vector=0x30, at="user:here")  # for there to be an IRETQ
-            found.append(Check(name, _scenario(name, GETPID, irq, table, _CRASHED if vector in (3, 8) else "")))
+            found.append(Check(name, _scenario(name, GETPID, irq, table, _CRASHED if vector in (3, 8, 12) else "")))
     for vector in _INTERRUPTS:
         tables = [inject(event="irq", vector=vector, at=place) for place in ("user:here", _IN_C)]
         found.append(Check(f"interrupt {vector:#x}", _scenario("interrupt", GETPID, *tables)))
@@ -164,7 +167,11 @@ def checks() -> tuple[Check, ...]:
     fault = inject(event="page-not-present", address="user:here", at="user:here")
     open_again = inject(event="register", at="do_page_fault+0x1", hit=2, register="rflags", value=0x202)
     found.append(Check("#PF returns with IF set", _scenario("IF set", GETPID, fault, open_again)))
-    return (*found, *_sysenter(), *_execve(), *_stale_words())
+    # Softirqs of a task's stack.
+    table, end = inject(event="memory", at="ksoftirqd", address="percpu:softirq_pending", value=0x10), "[expect]\n"
+    thread = find_scenario("classic-ksoftirqd").text.partition(end)[0]
+    found.append(Check("softirqs in ksoftirqd", thread + table))
+    return (*found, *_sysenter(), *_execve(), *_stale_words(), *rare.watchpoints("classic-traced-watchpoint"))
 
 
 def _sysenter() -> Iterator[Check]:

@@ -100,7 +100,7 @@ def checks(*, fsgsbase: bool = True) -> tuple[Check, ...]:
         Check("in user", plain, ("nmi", "mce"), "user:here..user:here", 2),
     ]
     if fsgsbase:
-        found += _rare()
+        found += [*_rare(), *rare.watchpoints("traced-watchpoint")]
     return tuple(found)
 
 
@@ -132,7 +132,9 @@ def _rare() -> list[Check]:
         found.append(Check(f"reboot at {name}", scenario("reboot", GETPID, table, _HALTED)))
     table = inject(event="memory", at="do_syscall_64+0x4", address="regs:ss", value=0xF)
     found.append(Check("16-bit stack segment", scenario("16-bit stack segment", GETPID, table)))
-    found.append(Check("selector that is gone", scenario("selector that is gone", rare.SELECTOR_GONE)))
+    for vendor in ("intel", "amd"):  # only Intel's clear the base with a null selector
+        text = scenario("selector that is gone", rare.SELECTOR_GONE, vendor=vendor)
+        found.append(Check(f"selector that is gone, {vendor}", text))
     for vendor, entry in (("intel", "SYSENTER"), ("amd", "SYSCALL")):
         handler = "do_SYSENTER_32" if entry == "SYSENTER" else "do_fast_syscall_32"
         plain = rare.fast_call(0x40400)

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from emu.lab.mutate.check import Check
+from emu.lab.shipped import find_scenario
+
 _VALUES = {"ebx": 0x1357_9BD1, "ecx": 0x1357_9BD2, "edx": 0x1357_9BD3, "esi": 0x1357_9BD4, "edi": 0x1357_9BD5,
            "ebp": 0x1357_9BD6}  # fmt: skip
 _SIGNALS = (4, 5, 7, 8, 11)
@@ -66,8 +69,8 @@ _start:
 child:
     movl    %eax, %gs           # for the parent's to be loaded when it goes on
 good:
+    movl    %gs, %edi           # null, in both
     movl    $SYS_exit_group, %eax
-    xorl    %edi, %edi
     syscall
     .balign 8
 present:
@@ -76,6 +79,23 @@ absent:
     .long 12, 0, 0, 0x28
 """
 """A task whose GS has a selector without a descriptor when it comes back to the CPU: the kernel's load of it faults."""
+
+
+def watchpoints(name: str) -> list[Check]:
+    """A shipped scenario's watchpoint in each of the other debug registers."""
+    text, found = find_scenario(name).text, []
+    for number in (1, 2, 3):
+        changes = (
+            ("$DEBUGREG, %edx", f"$DEBUGREG+{8 * number}, %edx"),
+            ("$0xd0001, %r10d", f"${0xD << 16 + 4 * number | 1 << 2 * number:#x}, %r10d"),
+            ("cmpl    $1, %eax            # B0", f"cmpl    ${1 << number}, %eax"),
+        )
+        program = text
+        for old, new in changes:
+            assert program.count(old) == 1, f"{name}: {old}"
+            program = program.replace(old, new)
+        found.append(Check(f"watchpoint in DR{number}", program, shipped=True))
+    return found
 
 
 def fast_call(flags: int) -> str:
