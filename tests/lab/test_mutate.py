@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -305,3 +307,11 @@ def test_the_page_counts_what_the_run_found():
     assert "| GS nesting | 96 |" in page
     assert "- it is the same: `nop` here" in page
     assert "- `remove-cld` there" in page
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_recorded_results_know_every_operator(kernel):
+    page = (Path(__file__).parents[2] / "docs" / "mutation.md").read_text()
+    section = page.partition(f"\n## {kernel}\n")[2].partition("\n## ")[0]
+    recorded = set(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE))
+    assert recorded == {mutant.operator for mutant in all_mutants(kernel)}
