@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kernel_stubs.abi import THREAD_SIZE, PtRegs, TaskState, TaskStruct
 from kernel_stubs.binding import Call, Steps, registered
-from kernel_stubs.context import Cpu
+from kernel_stubs.context import Cpu, KernelOops
 from kernel_stubs.errno import Errno, OutOfMemoryError
 from kernel_stubs.fdtable import copy_files, copy_fs
 from kernel_stubs.fork import Clone, alloc_pid, free_task, new_task, release_parts
@@ -84,7 +84,9 @@ def spawn_ksoftirqd(cpu: Cpu) -> Steps:
     pid = yield Call("kernel_thread", (cpu.kernel.image.symbol("ksoftirqd"), 0, 0))
     if as_error(pid):
         return None  # no memory: tried again when there are softirqs again
-    percpu.ksoftirqd = next(address for address, task in all_tasks(cpu.kernel) if task.pid == pid)
+    percpu.ksoftirqd = next((address for address, task in all_tasks(cpu.kernel) if task.pid == pid), 0)
+    if not percpu.ksoftirqd:
+        raise KernelOops(f"kernel BUG: kernel_thread returned {pid}, which is no task's pid")
     return None
 
 

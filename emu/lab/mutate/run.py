@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -181,21 +182,23 @@ def _judge_one(mutant: Mutant) -> Fate | None:
 
 
 def _parallel(todo: list[Mutant], work: Work, jobs: int) -> Iterator[tuple[int, Fate | None]]:
-    """(number, fate), as they come. After a worker has died, those that are left run one at a time."""
-    left = set(range(len(todo)))
-    try:
-        with _executor(work, jobs) as executor:
-            futures: dict[Future[Fate | None], int] = {executor.submit(_judge_one, todo[n]): n for n in sorted(left)}
-            waiting = set(futures)
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    fate = future.result()
-                    left.discard(futures[future])
-                    yield futures[future], fate
-    except BrokenProcessPool:
-        for number in sorted(left):
-            yield number, _alone(todo[number], work)
+    """(number, fate), as they come. When a worker dies, those under way run again, one at a time; the rest goes on."""
+    left = deque(range(len(todo)))
+    while left:
+        under_way: dict[Future[Fate | None], int] = {}
+        try:
+            with _executor(work, jobs) as executor:
+                while left or under_way:
+                    while left and len(under_way) < 2 * jobs:
+                        under_way[executor.submit(_judge_one, todo[left[0]])] = left[0]
+                        left.popleft()
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        fate = future.result()
+                        yield under_way.pop(future), fate
+        except BrokenProcessPool:
+            for number in sorted(under_way.values()):
+                yield number, _alone(todo[number], work)
 
 
 def _executor(work: Work, jobs: int) -> ProcessPoolExecutor:
