@@ -179,3 +179,23 @@ def test_the_path_is_the_same_while_a_trace_stops_everywhere() -> None:
     trace = Trace([].append)
     (report,) = run_prepared(prepared, "s", lambda case: (trace,))
     assert [re.sub(r" \([\w.-]+:\d+\)", "", line) for line in report.facts.path] == plain
+
+
+def test_a_crossing_that_never_ends_stays_short(summary):
+    summary(syscall())
+    for number in range(1000):
+        summary(called(f"again{number % 7}"))
+    (line,) = summary.lines()
+    assert line.endswith("again2 -> ... 801 more steps ...")  # the first was a change of stacks
+    assert summary.lines() == [line]  # asking changes nothing
+
+
+def test_endless_events_inside_a_crossing_are_counted(summary):
+    summary(syscall())
+    for number in range(500):
+        summary(nmi())
+        summary(called(f"handler{number}"))
+        summary(Returned(4, 0, 0x210, "iretq", GAP, 0, 0, 0, 0))
+    lines = summary.lines()
+    assert len(lines) == 202
+    assert lines[-1].strip() == "... and 300 more events"

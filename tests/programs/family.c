@@ -31,7 +31,7 @@ static void set(int sig, int flags)
 /* On a host that is busy others need longer. */
 static void while_others_act(void)
 {
-    usleep(getenv("PATIENT") ? 500000 : 100000);
+    usleep(getenv("PATIENT") ? 300000 : 100000);
 }
 
 static void status(const char *what, int s)

@@ -12,45 +12,24 @@ in use. What happens while another task runs stands with that task's crossing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from emu.events import CCalled, Delivered, Event, GsSwapped, Note, Passed, Returned, Shutdown, SystemCall
 from emu.lab.chain import Closing, EntryChain
 from emu.lab.milestones import LABELS
+from emu.lab.observers.crossing import INDENT, Crossing, Folded, fold, shown
 from emu.lab.view import View
 from emu.machine.machine import Machine
 from emu.tracepoints import ExitWork, SchedSwitch
 from kernel_stubs.abi import Tif
 from kernel_stubs.espfix import is_espfix
 
-_INDENT = "    "
 MAX_LINES = 400
-"""How many different crossings are kept; further ones are only counted."""
+"""How many lines of crossings are kept; further crossings are only counted."""
 _TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})
 _GONE = frozenset({"Z", "X"})
 _STACKS = {"irq": "IRQ"}
-
-
-_Folded = tuple[tuple[str, ...], int]
-"""Lines, and how often in a row."""
-
-
-@dataclass(slots=True)
-class _Crossing:
-    serial: int
-    depth: int
-    line: str
-    inner: list[_Folded] = field(default_factory=list)
-
-    def add(self, block: tuple[str, ...]) -> None:
-        """What happened inside."""
-        _fold(self.inner, block)
-
-    def block(self, ending: str = "") -> tuple[str, ...]:
-        """Its lines."""
-        inner = [line for block, count in self.inner for line in _shown(block, count)]
-        return (_INDENT * self.depth + self.line + ending, *inner)
 
 
 @dataclass(slots=True)
@@ -68,13 +47,13 @@ class PathSummary:
     def __init__(self, view: View) -> None:
         self._view = view
         self._chain = EntryChain(view)
-        self._open: dict[int, list[_Crossing]] = {}
-        self._parked: dict[int, list[_Crossing]] = {}
+        self._open: dict[int, list[Crossing]] = {}
+        self._parked: dict[int, list[Crossing]] = {}
         self._ending: set[int] = set()
         """CPUs whose current task is about to be left for good."""
         self._places: dict[int, _Place] = {}
         self._labels = {view.image.symbols.get(name, -1): name for name in LABELS}
-        self._done: list[_Folded] = []
+        self._done: list[Folded] = []
         self._kept = 0
         self._dropped = 0
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
@@ -105,7 +84,7 @@ class PathSummary:
         """The tree."""
         text: list[str] = []
         for block, count in self._done:
-            text += _shown(block, count)
+            text += shown(block, count)
         for crossings in [*(self._open[cpu] for cpu in sorted(self._open)), *self._parked.values()]:
             for crossing in crossings:
                 text += crossing.block(" ...")
@@ -138,13 +117,13 @@ class PathSummary:
             line = f"{words} --> {self._view.symbol(handler)}{where}"
         if cpu and not stack:
             line = f"CPU {cpu}: {line}"
-        stack.append(_Crossing(entry.serial, len(stack), line))
+        stack.append(Crossing(entry.serial, len(stack), line))
 
     def _abandon(self, cpu: int, words: str = "") -> None:
         """User mode runs again without a return that we saw, or the task is gone: what was under way never ended."""
         stack = self._open.pop(cpu, [])
         if stack:
-            stack[-1].line += words
+            stack[-1].leave(words)
             self._finish(tuple(line for crossing in stack for line in crossing.block()))
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -161,7 +140,7 @@ class PathSummary:
     def _step(self, cpu: int, words: str) -> None:
         stack = self._open.get(cpu)
         if stack:
-            stack[-1].line += f" -> {words}"
+            stack[-1].step(words)
 
     def _moved(self, cpu: int, sp: int, gs_base: int, cr3: int) -> None:
         """Say what of the CPU's place is another than when it was last seen."""
@@ -197,7 +176,7 @@ class PathSummary:
             task = self._view.current_task(cpu)
             name = f"task {task.pid}" if task is not None and task.pid else "the idle task"
             words = f"{f'CPU {cpu}: ' if cpu else ''}{name} begins"
-            self._open[cpu] = [_Crossing(0, 0, words)]
+            self._open[cpu] = [Crossing(0, 0, words)]
         self._step(cpu, event.name)
         if event.name == "__switch_to" and len(event.args) >= 2:
             self._switch(cpu, event.args[0], event.args[1])
@@ -222,7 +201,7 @@ class PathSummary:
     def _note(self, event: Note) -> None:
         stack = self._open.get(event.cpu)
         if stack:
-            stack[-1].add((_INDENT * (stack[-1].depth + 1) + f"({event.text})",))
+            stack[-1].add((INDENT * (stack[-1].depth + 1) + f"({event.text})",))
 
     def _shutdown(self, event: Shutdown) -> None:
         self._step(event.cpu, f"shutdown ({event.why})")
@@ -240,21 +219,21 @@ class PathSummary:
             return
         leaves = f" -> {event.by.upper()} --> "
         if back.how is Closing.USER:
-            stack[-1].line += leaves + "user"
+            stack[-1].leave(leaves + "user")
             while stack:
                 self._close(cpu, stack)
             return
         leaves += self._view.symbol(frame.ip)
         if back.how is Closing.REPEAT or back.entry is None:
-            stack[-1].line += leaves
+            stack[-1].leave(leaves)
             return
         while stack and stack[-1].serial > back.entry.serial:
             self._close(cpu, stack)
         if stack:
-            stack[-1].line += leaves
+            stack[-1].leave(leaves)
             self._close(cpu, stack)
 
-    def _close(self, cpu: int, stack: list[_Crossing]) -> None:
+    def _close(self, cpu: int, stack: list[Crossing]) -> None:
         block = stack.pop().block()
         if stack:
             stack[-1].add(block)
@@ -264,20 +243,9 @@ class PathSummary:
 
     def _finish(self, block: tuple[str, ...]) -> None:
         if self._done and self._done[-1][0] == block:
-            _fold(self._done, block)
+            fold(self._done, block)
         elif self._kept + len(block) > MAX_LINES:
             self._dropped += 1
         else:
             self._kept += len(block)
-            _fold(self._done, block)
-
-
-def _fold(blocks: list[_Folded], block: tuple[str, ...]) -> None:
-    if blocks and blocks[-1][0] == block:
-        blocks[-1] = (block, blocks[-1][1] + 1)
-    else:
-        blocks.append((block, 1))
-
-
-def _shown(block: tuple[str, ...], count: int) -> list[str]:
-    return [block[0] + (f"   x{count}" if count > 1 else ""), *block[1:]]
+            fold(self._done, block)

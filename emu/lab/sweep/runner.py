@@ -60,6 +60,8 @@ class Runner:
         if end is None:
             end = self._follow(references, user, delivered, event, counted)
         verdict = CLEAN if delivered else PENDING
+        if end is None and not event.ending.recovers:
+            return self._wrong_ending(bench.here.ip, event, "the run goes on as without it", delivered)
         if end is None:
             return Result(verdict, delivered)
         return self._ended(end, verdict, delivered, event, counted)
@@ -142,9 +144,7 @@ class Runner:
             if event.ending == UNNOTICED:
                 message = f"the run ends otherwise than without the event: {how}"
                 return self._wrong(end.ip, TRANSPARENCY, message, delivered)
-            wanted = " or ".join(sorted(event.ending.signals)) or "an end of the program"
-            message = f"{event.name} is to lead to {wanted}, but the run ends otherwise: {how}"
-            return self._wrong(end.ip, ENDING, message, delivered)
+            return self._wrong_ending(end.ip, event, f"the run ends otherwise: {how}", delivered)
         if delivered and not self._handled(event, counted):
             message = f"{event.name} was delivered, but its handler never ran"
             return self._wrong(self._left_at or end.ip, DELIVERY, message, delivered)
@@ -165,6 +165,10 @@ class Runner:
         """Whether a task got a signal that the event may lead to."""
         sent = self._bench.signals
         return bool(sent) and (ending.anything or not ending.signals.isdisjoint(sent))
+
+    def _wrong_ending(self, ip: int, event: SweepEvent, how: str, delivered: bool) -> Result:
+        wanted = " or ".join(sorted(event.ending.signals)) or "an end of the program"
+        return self._wrong(ip, ENDING, f"{event.name} is to lead to {wanted}, but {how}", delivered)
 
     def _wrong(self, ip: int, invariant: str, message: str, delivered: bool) -> Result:
         core, view = self._bench.core, self._bench.view
