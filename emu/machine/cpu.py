@@ -52,12 +52,15 @@ class Cpu(HookedEngine):
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None
-        if (self.state.hflags & 3 == 3 or (passes and ip in self._leaving)) and not self._hooks_in_user_mode:
+        in_user_mode = self.state.hflags & 3 == 3 or (passes and ip in self._leaving)
+        counting_only = in_user_mode and not self._hooks_in_user_mode
+        if counting_only:
             self._code_hooks.only_count()
         keyboard.stop = self._stop_now
         status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
         keyboard.stop = None
-        self._code_hooks.all()
+        if counting_only:
+            self._code_hooks.all()
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._saved)
         if keyboard.pressed:
