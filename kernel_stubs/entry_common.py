@@ -53,9 +53,15 @@ def irqentry_exit(cpu: Cpu, regs: PtRegs) -> Steps:
 
     The assembly of linux-2.6 sees to that itself.
     """
-    yield from invoke_softirq(cpu)
     if regs.user_mode and not cpu.kernel.classic:
         yield from exit_to_user_mode_loop(cpu, regs)
+    return None
+
+
+def interrupt_exit(cpu: Cpu, regs: PtRegs) -> Steps:
+    """An interrupt ends: softirqs first (the end of Linux's irq_exit_rcu), which exceptions leave alone."""
+    yield from invoke_softirq(cpu)
+    yield from irqentry_exit(cpu, regs)
     return None
 
 

@@ -12,7 +12,7 @@ from emu.arch import ERROR_APIC_VECTOR, FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTO
 from kernel_stubs.abi import IRQ_TABLE, MAX_IRQ_ACTIONS, IrqDesc, IrqTable, PtRegs
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu, Kernel
-from kernel_stubs.entry_common import irq_enter_rcu, irq_exit_rcu, irqentry_exit, sysvec_enter, sysvec_exit
+from kernel_stubs.entry_common import interrupt_exit, irq_enter_rcu, irq_exit_rcu, sysvec_enter, sysvec_exit
 from kernel_stubs.errno import Errno, SyscallError
 from kernel_stubs.trace import trace_irq_handler_entry, trace_irq_handler_exit
 
@@ -93,7 +93,7 @@ def common_interrupt(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
     irq_enter_rcu(cpu)
     _handle_irq(cpu, vector & 0xFF)
     irq_exit_rcu(cpu)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 
@@ -103,7 +103,7 @@ def spurious_interrupt(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
     irq_enter_rcu(cpu)
     _handle_spurious(cpu, vector & 0xFF)
     irq_exit_rcu(cpu)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 
@@ -122,7 +122,7 @@ def sysvec_spurious_apic_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     cpu.percpu.spurious_apic_count += 1
     _handle_spurious(cpu, SPURIOUS_APIC_VECTOR)
     sysvec_exit(cpu, "spurious_apic", SPURIOUS_APIC_VECTOR)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 
@@ -135,7 +135,7 @@ def sysvec_error_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
     cpu.note(f"APIC error, ESR {status:#x}")
     cpu.core.apic.eoi()
     sysvec_exit(cpu, "error_apic", ERROR_APIC_VECTOR)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 

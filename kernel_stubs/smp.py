@@ -14,7 +14,7 @@ from kernel_stubs.abi import PerCpu, PtRegs, SystemVector, TaskStruct
 from kernel_stubs.abi26 import NUM_INVALIDATE_TLB_VECTORS, Vector26
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
+from kernel_stubs.entry_common import interrupt_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.ipi import send_ipi
 from kernel_stubs.irq import irq_desc
 from kernel_stubs.ldt import load_ldt
@@ -89,7 +89,7 @@ def _call_function(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
         if cpu.current.mm:
             yield from load_ldt(cpu)
     sysvec_exit(cpu, name, vector)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 
@@ -118,5 +118,5 @@ def sysvec_reschedule_ipi(cpu: Cpu, regs: PtRegs) -> Steps:
             # The task came while this CPU was on its way to the idle loop, which does not look at the queue.
             set_need_resched(cpu)
     sysvec_exit(cpu, "reschedule", SystemVector.RESCHEDULE)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None

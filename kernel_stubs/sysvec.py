@@ -8,7 +8,7 @@ from __future__ import annotations
 from kernel_stubs.abi import PtRegs, SystemVector
 from kernel_stubs.binding import Call, Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irq_enter_rcu, irqentry_exit, sysvec_enter, sysvec_exit
+from kernel_stubs.entry_common import interrupt_exit, irq_enter_rcu, sysvec_enter, sysvec_exit
 from kernel_stubs.irq import irq_desc
 
 _NAMES: dict[int, str] = {
@@ -28,7 +28,7 @@ def _acknowledge(cpu: Cpu, regs: PtRegs, vector: int) -> Steps:
     irq_desc(cpu.kernel, vector).count += 1
     cpu.core.apic.eoi()
     sysvec_exit(cpu, name, vector)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
 
 

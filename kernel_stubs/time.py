@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernel_stubs.abi import PtRegs, WaitResult
 from kernel_stubs.binding import Steps, c_function
 from kernel_stubs.context import Cpu
-from kernel_stubs.entry_common import irqentry_exit, sysvec_enter, sysvec_exit
+from kernel_stubs.entry_common import interrupt_exit, sysvec_enter, sysvec_exit
 from kernel_stubs.sched import all_tasks, set_need_resched, wake_up_process
 from kernel_stubs.siginfo import SI_KERNEL, Sig, Siginfo
 from kernel_stubs.signal import send_signal
@@ -54,5 +54,5 @@ def sysvec_apic_timer_interrupt(cpu: Cpu, regs: PtRegs) -> Steps:
             set_need_resched(cpu)
         run_timers(cpu)
     sysvec_exit(cpu, "local_timer", cpu.kernel.timer_vector)
-    yield from irqentry_exit(cpu, regs)
+    yield from interrupt_exit(cpu, regs)
     return None
