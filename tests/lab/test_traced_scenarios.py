@@ -7,6 +7,7 @@ import pytest
 
 from emu.lab.coverage import cover
 from emu.lab.run import run_scenario
+from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import find_scenario
 from emu.machine.profile import Profile
 from kernel_stubs.kernel_image import build_image, source_files
@@ -40,12 +41,15 @@ def test_a_traced_system_call_executes_each_instruction_of_tracesys():
 
 def first_complaint(name, file, routine, old, new):
     """What a scenario says first with this change behind a label of the image."""
-    kernel = find_scenario(name).scenario.kernel
+    found = find_scenario(name)
+    kernel = found.scenario.kernel
     text = source_files(kernel)[file]
     start = text.index(f"\n{routine}:")
     assert old in text[start:], f"{routine}: no {old!r}"
     image = build_image(kernel, Profile(), ((file, text[:start] + text[start:].replace(old, new, 1)),))
-    (report,) = run_scenario(find_scenario(name), image)
+    # No scenario here needs more, and a break may loop for ever.
+    short = parse_scenario(found.text.replace("title =", "budget = 300_000\ntitle =", 1), found.name)
+    (report,) = run_scenario(short, image)
     return report.facts.violations[0].invariant if report.facts.violations else "".join(report.unmet[:1])
 
 
