@@ -5,7 +5,7 @@
 # make check-depth2   every event within an NMI at every boundary of both images' entries and exits: some ten minutes
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
-# make mutate   break the entry code of both images in every known way, write docs/mutation.md: half an hour
+# make mutate   break the entry code of both images in every known way, write docs/mutation.md: five minutes
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
 # make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: ten minutes; FIRST=, LAST=
 # make bench-memory   memory of sweeps of up to CASES=1000000 cases: minutes

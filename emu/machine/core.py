@@ -7,16 +7,16 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from emu.arch import Cr4, Efer, Rflags, Vector
-from emu.events import Event, EventType, Passed, Shutdown
-from emu.machine import delivery, engine_faults, semantics
+from emu.events import Event, EventType, Passed
+from emu.machine import semantics
 from emu.machine.apic import EndOfInterrupt, Ipi
-from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
+from emu.machine.device import MappedDevice
 from emu.machine.end import End, EndKind
+from emu.machine.exceptions import Exceptions
 from emu.machine.memory import Memory
 from emu.machine.operands import repeats_itself
 from emu.machine.processor import CoreSnapshot, Processor
@@ -28,24 +28,8 @@ from emu.machine.stop_points import StopPoints
 _RF = int(Rflags.RF)
 _TF_RF = int(Rflags.TF | Rflags.RF)
 
-MAX_DELIVERIES_AT_ONCE = 1000
-"""At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
 
-
-class MappedDevice(Protocol):
-    """A device in physical memory. Reads change nothing; both are told which CPU asks."""
-
-    base: int
-    size: int
-
-    def read(self, core: Core, address: int, size: int) -> int:
-        """`size` bytes at a physical address."""
-
-    def write(self, core: Core, address: int, size: int, value: int) -> None:
-        """Store `size` bytes at a physical address."""
-
-
-class Core(Processor):
+class Core(Exceptions):
     """A CPU that runs."""
 
     def __init__(
@@ -57,9 +41,6 @@ class Core(Processor):
         carry: Callable[[Processor, Ipi | EndOfInterrupt], None],
     ) -> None:
         super().__init__(index, memory, profile, emit, carry)
-        self.debug = DebugUnit(self)
-        self.instruction_start = 0
-        """Start of the software interrupt being delivered."""
         self.sites: dict[int, Callable[[Core], None]] = {}
         """C functions by address: run instead of the instruction there."""
         self.stops = StopPoints(self.cpu)
@@ -70,9 +51,6 @@ class Core(Processor):
         self._reported: tuple[int, int] | None = None
         """Clock and address of the breakpoint reported last: passed when the CPU goes on from there."""
         self._code_generation = 0
-        self._deliveries = 0
-        """Since the clock was `_delivered_at`, without an instruction in between."""
-        self._delivered_at = -1
         self._recorder: Recorder | None = None
 
     # --- where it stops ---------------------------------------------------------------------------------------------
@@ -154,26 +132,6 @@ class Core(Processor):
             self.halted = False
             self.deliver(Interruption(self.apic.acknowledge(), EventType.EXTINT, cpu.ip, injected=True))
         return False
-
-    def deliver(self, event: Interruption) -> None:
-        """Through the IDT; a triple fault shuts the CPU down, and so does getting nowhere."""
-        if not self.cpu.state.efer & Efer.LMA:
-            self.crash(f"vector {event.vector} at {event.ip:#x} outside long mode, where events are not delivered")
-            return
-        self._deliveries = self._deliveries + 1 if self.clock == self._delivered_at else 0
-        self._delivered_at = self.clock
-        if self._deliveries > MAX_DELIVERIES_AT_ONCE:
-            where = f"vector {event.vector} at {event.ip:#x}"
-            self._end = End(EndKind.STUCK, event.ip, f"endless faults: no instruction retires any more, {where}")
-            return
-        if not delivery.deliver(self, event):
-            self._end = End(EndKind.SHUTDOWN, self.cpu.ip, "triple fault")
-        elif self.debug.busy:
-            self.debug.trap_of_delivery()
-
-    def _shutdown(self, vector: int, why: str) -> None:
-        self.emit(Shutdown(self.clock, self.index, self.cpu.ip, vector, why))
-        self._end = End(EndKind.SHUTDOWN, self.cpu.ip, why)
 
     def _sleep(self, limit: int) -> End | None:
         """HLT: time passes until something wakes the CPU."""
@@ -309,35 +267,6 @@ class Core(Processor):
         self.execute_one()
         self.stops.set_quiet(self.stops.quiet)
 
-    def _fault(self, stop: Stop) -> None:
-        vector, error_code = stop.vector, stop.error_code
-        if vector == Vector.UD and self.code_byte(stop.ip) == 0xF1:
-            self.clock += 1  # ICEBP, which the engine does not know: a trap (SDM volume 2, INT1)
-            self.instruction_start = stop.ip
-            self.debug.faulted()
-            self.cpu.flags &= ~_RF
-            self.deliver(Interruption(Vector.DB, EventType.PRIV_SWEXC, stop.ip + 1))
-            return
-        if vector == Vector.DB:
-            self.debug.reported(stop)
-            return
-        self.debug.faulted()
-        vector, error_code = engine_faults.correct(self, stop)
-        cr2 = self.cpu.cr2 if vector == Vector.PF else None
-        has_code = delivery.default_error_code(vector) is not None
-        self.deliver(Interruption(vector, EventType.HWEXC, stop.ip, error_code if has_code else None, cr2))
-
-    def _raise(self, fault: CpuFault) -> None:
-        """An exception that our semantics found, at RIP."""
-        self.debug.faulted()
-        self.deliver(Interruption(fault.vector, EventType.HWEXC, self.cpu.ip, fault.error_code, fault.cr2))
-
-    def raise_exception(self, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
-        """Deliver an exception here and now, as if the instruction at RIP had caused it."""
-        if error_code is None:
-            error_code = delivery.default_error_code(vector)
-        self.deliver(Interruption(vector, EventType.HWEXC, self.cpu.ip, error_code, cr2, injected=True))
-
     def port(self, stop: Stop) -> int:
         """IN or OUT that is allowed: the device's value; a port without a device floats."""
         device = self.ports.get(stop.port)
@@ -381,4 +310,3 @@ class Core(Processor):
         """Back to a snapshot of this core."""
         super().restore(saved)
         self._passed = self._reported = None
-        self._delivered_at, self._deliveries = -1, 0

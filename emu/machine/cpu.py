@@ -64,7 +64,7 @@ class Cpu(HookedEngine):
         self._pass_ip = -1
         uclib.uc_context_save(self._uch, self._saved)
         if keyboard.pressed:
-            keyboard.raise_if_pressed()
+            keyboard.give_way()
         stop = self._explain(status, count, self._counter.value)
         stop.old_cr2 = cr2
         if stop.kind is StopKind.FAULT and stop.retired == count and self._belongs_to_next(stop.vector):

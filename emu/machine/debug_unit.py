@@ -19,7 +19,7 @@ from emu.machine.paging import Access, PageFaultError
 from emu.machine.stop import Stop
 
 if TYPE_CHECKING:
-    from emu.machine.core import Core
+    from emu.machine.exceptions import Exceptions
 
 DR6_BS = 1 << 14
 _ENABLED = 0xFF
@@ -33,7 +33,7 @@ _LENGTHS = (1, 2, 8, 4)
 class DebugUnit:
     """One core's debug unit. Its registers are in the saved context; here is what hardware keeps out of sight."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Exceptions) -> None:
         self.core = core
         self.delayed = 0
         """DR6 bits of a trap that MOV SS or POP SS caused: it waits for the next instruction."""

@@ -25,7 +25,7 @@ from emu.machine.registers import CS, SS
 from emu.record import record
 
 if TYPE_CHECKING:
-    from emu.machine.core import Core
+    from emu.machine.exceptions import Exceptions
 
 _BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SWEXC})
 _DR7_GD = 1 << 13
@@ -52,7 +52,7 @@ class Interruption:
         return 0 if self.type in (EventType.SWINT, EventType.SWEXC) else 1
 
 
-def deliver(core: Core, event: Interruption) -> bool:
+def deliver(core: Exceptions, event: Interruption) -> bool:
     """Deliver one event, or the #DF that it turns into. False on a triple fault: the CPU is shut down."""
     current = event
     while True:
@@ -69,7 +69,7 @@ def deliver(core: Core, event: Interruption) -> bool:
             return True
 
 
-def _after(core: Core, current: Interruption, fault: CpuFault) -> Interruption | None:
+def _after(core: Exceptions, current: Interruption, fault: CpuFault) -> Interruption | None:
     """What follows when delivering `current` raised `fault` (SDM table 6-5); None for shutdown."""
     if current.type is EventType.HWEXC and current.vector == Vector.DF:
         core.emit(Shutdown(core.clock, core.index, core.cpu.ip, fault.vector, fault.why))
@@ -93,7 +93,7 @@ def _after(core: Core, current: Interruption, fault: CpuFault) -> Interruption |
     return Interruption(fault.vector, EventType.HWEXC, ip, fault.error_code, fault.cr2, current.injected)
 
 
-def _through_idt(core: Core, event: Interruption) -> None:
+def _through_idt(core: Exceptions, event: Interruption) -> None:
     cpu, linear, state = core.cpu, core.linear, core.cpu.state
     gate = _gate(core, event)
     code = _code_segment(core, gate, event)
@@ -136,7 +136,7 @@ def _through_idt(core: Core, event: Interruption) -> None:
     )  # fmt: skip
 
 
-def _gate(core: Core, event: Interruption) -> Gate:
+def _gate(core: Exceptions, event: Interruption) -> Gate:
     """The IDT entry, after its checks (SDM 6.12.1.3 and the pseudocode of INT n)."""
     vector, idt = event.vector, core.cpu.state.idt
     code = vector << 3 | 2 | event.ext
@@ -155,7 +155,7 @@ def _gate(core: Core, event: Interruption) -> Gate:
     return gate
 
 
-def _code_segment(core: Core, gate: Gate, event: Interruption) -> Descriptor:
+def _code_segment(core: Exceptions, gate: Gate, event: Interruption) -> Descriptor:
     """The gate's code segment, after its checks."""
     what = f"gate {event.vector:#x}"
     if not gate.selector & 0xFFFC:
@@ -171,7 +171,7 @@ def _code_segment(core: Core, gate: Gate, event: Interruption) -> Descriptor:
     return descriptor
 
 
-def _stack(core: Core, gate: Gate, event: Interruption, old_cpl: int, new_cpl: int) -> int:
+def _stack(core: Exceptions, gate: Gate, event: Interruption, old_cpl: int, new_cpl: int) -> int:
     """RSP to push on: IST, TSS.spN, or the current stack (SDM 6.14.2, 6.14.5)."""
     if gate.ist:
         offset = 36 + 8 * (gate.ist - 1)
@@ -191,7 +191,7 @@ def _stack(core: Core, gate: Gate, event: Interruption, old_cpl: int, new_cpl: i
     return stack
 
 
-def _first_fault(core: Core, top: int, words: int, found: PageFaultError) -> PageFaultError:
+def _first_fault(core: Exceptions, top: int, words: int, found: PageFaultError) -> PageFaultError:
     """The fault of the first word that cannot be pushed: SS is pushed first, at the highest address."""
     for n in reversed(range(words)):
         try:

@@ -1,8 +1,11 @@
-"""What a device is to the machine: state that snapshots carry, and deadlines at which it has something to do."""
+"""What a device is to the machine: state that snapshots carry, deadlines, and a place in physical memory."""
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from emu.machine.core import Core
 
 
 class DeviceState(Protocol):
@@ -44,3 +47,16 @@ class Device(Generic[State]):
         """Back to what `save` gave."""
         if self.state != saved:
             self.state = saved.copy()
+
+
+class MappedDevice(Protocol):
+    """A device in physical memory. Reads change nothing; both are told which CPU asks."""
+
+    base: int
+    size: int
+
+    def read(self, core: Core, address: int, size: int) -> int:
+        """`size` bytes at a physical address."""
+
+    def write(self, core: Core, address: int, size: int, value: int) -> None:
+        """Store `size` bytes at a physical address."""

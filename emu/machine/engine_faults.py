@@ -12,7 +12,7 @@ from emu.machine.registers import RBP
 from emu.machine.stop import Stop
 
 if TYPE_CHECKING:
-    from emu.machine.core import Core
+    from emu.machine.exceptions import Exceptions
 
 _decoder = Cs(CS_ARCH_X86, CS_MODE_64)
 _IMPLICIT = frozenset({"push", "pop", "pushfq", "popfq", "call", "ret", "leave", "enter", "iretq", "retf", "retfq"})
@@ -23,7 +23,7 @@ _MODIFYING = frozenset({"cmpxchg", "cmpxchg8b", "cmpxchg16b", "rol", "ror", "rcl
 _NOT_A_READ = int(PageFault.W | PageFault.I)
 
 
-def correct(core: Core, stop: Stop) -> tuple[int, int]:
+def correct(core: Exceptions, stop: Stop) -> tuple[int, int]:
     """Vector and error code as hardware gives them."""
     vector, code = stop.vector, stop.error_code
     if vector == Vector.PF:
@@ -43,7 +43,7 @@ def correct(core: Core, stop: Stop) -> tuple[int, int]:
     return vector, code
 
 
-def _modifies(core: Core, stop: Stop) -> bool:
+def _modifies(core: Exceptions, stop: Stop) -> bool:
     """A read-modify-write access is a write from the start (SDM 4.7); the engine reads first."""
     cr2 = core.cpu.cr2
     return any(
@@ -53,7 +53,7 @@ def _modifies(core: Core, stop: Stop) -> bool:
     )
 
 
-def _crosses_the_hole(core: Core, stop: Stop) -> bool:
+def _crosses_the_hole(core: Exceptions, stop: Stop) -> bool:
     """An access that begins at a canonical address and ends at a non-canonical one is #GP or #SS, not #PF."""
     cr2 = core.cpu.cr2
     if not _HOLE - 64 <= cr2 < _HOLE:
@@ -64,7 +64,7 @@ def _crosses_the_hole(core: Core, stop: Stop) -> bool:
     return is_stack_access(core, stop) or cr2 + 8 > _HOLE
 
 
-def is_stack_access(core: Core, stop: Stop) -> bool:
+def is_stack_access(core: Exceptions, stop: Stop) -> bool:
     """Whether the fault came from a stack-segment access at a non-canonical address: #SS(0) (SDM 6.15)."""
     cpu = core.cpu
     if is_canonical(cpu.sp) and is_canonical(cpu.register(RBP)):

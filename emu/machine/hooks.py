@@ -28,15 +28,6 @@ from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
 from emu.machine.stop import Stop, StopKind
 
-_CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
-_INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-_FLAG_CB = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_IN_CB = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
-_MEMORY_CB = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
-)
-_OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
-
 _REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
 
 
@@ -162,9 +153,9 @@ class HookedEngine(Registers):
                 self._stop = Stop(StopKind.BREAK, -1, address)
                 stop_engine(uch)
 
-        self._on_code = _CODE_CB(on_code)
-        self._hook(UC_HOOK_INTR, _INTR_CB(on_interrupt))
-        self._hook(UC_HOOK_INSN_INVALID, _FLAG_CB(on_invalid))
+        self._on_code = engine.CODE_CB(on_code)
+        self._hook(UC_HOOK_INTR, engine.INTR_CB(on_interrupt))
+        self._hook(UC_HOOK_INSN_INVALID, engine.FLAG_CB(on_invalid))
         for kind, number in (
             (StopKind.SYSCALL, x86.UC_X86_INS_SYSCALL),
             (StopKind.SYSENTER, x86.UC_X86_INS_SYSENTER),
@@ -172,9 +163,9 @@ class HookedEngine(Registers):
             (StopKind.RDTSC, x86.UC_X86_INS_RDTSC),
             (StopKind.RDTSC, x86.UC_X86_INS_RDTSCP),
         ):
-            self._hook(UC_HOOK_INSN, _FLAG_CB(instruction(kind)), instruction=number)
-        self._hook(UC_HOOK_INSN, _IN_CB(on_in), instruction=x86.UC_X86_INS_IN)
-        self._hook(UC_HOOK_INSN, _OUT_CB(on_out), instruction=x86.UC_X86_INS_OUT)
+            self._hook(UC_HOOK_INSN, engine.FLAG_CB(instruction(kind)), instruction=number)
+        self._hook(UC_HOOK_INSN, engine.IN_CB(on_in), instruction=x86.UC_X86_INS_IN)
+        self._hook(UC_HOOK_INSN, engine.OUT_CB(on_out), instruction=x86.UC_X86_INS_OUT)
 
     def map_device(self, base: int, size: int, read: Callable[[int, int], int]) -> None:
         """Physical memory that is a device: `read(address, size)` answers at once, writes stop the run (MMIO).
@@ -204,7 +195,7 @@ class HookedEngine(Registers):
             def on_access(_uc: int, kind: int, address: int, size: int, _value: int, _data: int) -> None:
                 accesses.append((address, size, kind == UC_MEM_WRITE))
 
-            self._watch_hook = self._hook(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, _MEMORY_CB(on_access))
+            self._watch_hook = self._hook(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, engine.MEMORY_CB(on_access))
             self.flush_code()
         elif not on and self._watch_hook is not None:
             self._unhook(self._watch_hook)
@@ -231,6 +222,7 @@ class HookedEngine(Registers):
         for address in addresses:
             if address in self._stops:
                 continue
+            # One hook an address: a second one would stop what the first has just let pass.
             covered = any(first <= address <= last for first, last in self._spans)
             self._stops[address] = 0 if covered else self._hook(UC_HOOK_CODE, self._on_code, address, address)
         self.flush_code()
@@ -267,7 +259,7 @@ class HookedEngine(Registers):
         self._noted = addresses
 
     def show(self, context: bytes) -> None:
-        """Registers read as in a noted context; write nothing before the saved one is back."""
+        """Registers read as in a noted context, or one saved at rest; write nothing before the saved one is back."""
         ctypes.memmove(self._context_address, context, self._context_size)
 
     def trace(self, on_instruction: Callable[[int], None] | None) -> None:
@@ -284,7 +276,7 @@ class HookedEngine(Registers):
             def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
                 note(address)
 
-            self._trace_hook = self._hook(UC_HOOK_CODE, _CODE_CB(on_code))
+            self._trace_hook = self._hook(UC_HOOK_CODE, engine.CODE_CB(on_code))
         self.flush_code()
 
     def peek(self) -> engine.SavedCpu:

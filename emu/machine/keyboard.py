@@ -28,11 +28,10 @@ class Keyboard:
         self.pressed = True
         self.stop()
 
-    def raise_if_pressed(self) -> None:
-        """After the engine has returned; KeyboardInterrupt if the signal came before."""
-        if self.pressed:
-            self.pressed = False
-            raise KeyboardInterrupt
+    def give_way(self) -> None:
+        """The engine has returned: KeyboardInterrupt, for the signal that came before."""
+        self.pressed = False
+        raise KeyboardInterrupt
 
 
 keyboard = Keyboard()

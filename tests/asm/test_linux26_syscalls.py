@@ -6,69 +6,14 @@ from pathlib import Path
 
 import pytest
 from gas_reference import differences, link, needs_gas
-from linux26 import EVENTS, Lab, image, read_words, start
+from linux26 import EVENTS, Lab, image, start
+from linux26_programs import INT80, SYSCALL, SYSCALL32, SYSENTER
 
 from emu.arch import Rflags
 from emu.machine.core import EndKind
 from kernel_stubs.abi import ExTableEntry
 from kernel_stubs.abi26 import Tif26
-from kernel_stubs.binding import Call
 from kernel_stubs.kernel_image import generated_sources, kernel_constants, source_files
-
-REGISTERS = "".join(
-    f"    movl ${0x100 + n}, %{name}\n"
-    for n, name in enumerate(["ebx", "ebp", "r8d", "r9d", "r10d", "r12d", "r13d", "r14d", "r15d", "edi", "esi", "edx"])
-)
-SYSCALL = f"""
-_start:
-{REGISTERS}
-    movl    $39, %eax
-before:
-    syscall
-done:
-    jmp     done
-"""
-INT80 = f"""
-_start:
-{REGISTERS}
-    movl    $0x103, %ecx
-    movabsq $0x1234567800000014, %rax
-before:
-    int     $0x80
-done:
-    jmp     done
-"""
-SYSENTER = """
-_start:
-    movq    %rsp, %rbp
-    movl    $0x66, -4096(%rbp)
-    subl    $4096, %ebp
-    movl    $20, %eax
-before:
-    sysenter
-landing:
-    .byte   0x90
-done:
-    .byte   0xeb, 0xfe
-"""
-SYSCALL32 = """
-_start:
-    subl    $4096, %esp
-    movl    $0x66, (%rsp)
-    .byte   0xff, 0x2d                      # ljmp *pointer(%rip)
-    .long   pointer - (. + 4)
-pointer:
-    .long   before
-    .word   0x23
-before:
-    .byte   0xb8, 0x14, 0, 0, 0             # movl $20, %eax
-    .byte   0xbd, 0x99, 0, 0, 0             # movl $0x99, %ebp
-    .byte   0x0f, 0x05
-after:
-    .byte   0x90
-done:
-    .byte   0xeb, 0xfe
-"""
 
 
 def result(value: int):
@@ -203,45 +148,6 @@ def test_a_tracer_may_skip_the_call():
     assert lab.core.cpu.register(0) == 2**64 - 38
 
 
-# --- the whole frame --------------------------------------------------------------------------------------------------
-STUBS = {"clone": (56, 4), "fork": (57, 0), "vfork": (58, 0), "sigaltstack": (131, 2), "iopl": (172, 1)}
-
-
-@pytest.mark.parametrize("name", STUBS)
-def test_a_stub_hands_over_all_registers(name):
-    number, index = STUBS[name]
-    seen = []
-
-    def function(lab, cpu, a, b, c, d, e, f):
-        regs = (a, b, c, d, e, f)[index]
-        frame = lab.regs(regs)
-        seen.append((regs, frame.bx, frame.bp, frame.r15, frame.sp, frame.cs, frame.orig_ax))
-        return 5
-
-    lab = start(SYSCALL.replace("$39", f"${number}"), **{f"sys_{name}": function}).to("before")
-    before = lab.state()
-    lab.finish()
-    assert seen == [(lab.task_regs, 0x100, 0x101, 0x108, 0x60_0000, 0x33, number)]
-    assert (lab.returns, lab.problems) == (["sysretq"], [])
-    kept = [4 + n for n in (3, 5, 8, 9, 10, 12, 13, 14, 15)]
-    assert [lab.state()[n] for n in kept] == [before[n] for n in kept]
-    assert lab.core.cpu.register(0) == 5
-
-
-@pytest.mark.parametrize(("name", "number", "index"), [("execve", 59, 3), ("rt_sigreturn", 15, 0)])
-def test_execve_and_sigreturn_leave_by_iret_where_the_frame_says(name, number, index):
-    def function(lab, cpu, a, b, c, d, e, f):
-        frame = lab.regs((a, b, c, d, e, f)[index])
-        frame.ip, frame.bx, frame.sp = lab.symbol("done"), 0xB, 0x60_0100
-        return 3
-
-    lab = start(SYSCALL.replace("$39", f"${number}"), **{f"sys_{name}": function}).to("before")
-    lab.finish()
-    cpu = lab.core.cpu
-    assert (lab.returns, lab.problems) == (["iretq"], [])
-    assert (cpu.register(0), cpu.register(3), cpu.sp) == (3, 0xB, 0x60_0100)
-
-
 # --- 32-bit programs --------------------------------------------------------------------------------------------------
 def start32(text: str, vendor: str = "intel", **stubs) -> Lab:
     return start(text, vendor, **stubs).to("before")
@@ -304,50 +210,6 @@ def test_a_bad_sixth_argument_is_efault():
     lab.core.set_breakpoints(set())
     lab.finish()
     assert lab.core.cpu.register(0) == 2**64 - 14
-
-
-# --- faults of the way out --------------------------------------------------------------------------------------------
-def fixing(handler: str):
-    def stub(lab, cpu, regs, error_code, c, d):
-        frame = lab.regs(regs)
-        assert frame.cs == 0x10
-        for at in range(lab.symbol("__start___ex_table"), lab.symbol("__stop___ex_table"), ExTableEntry.SIZE):
-            if lab.view(ExTableEntry, at).insn == frame.ip:
-                frame.ip = lab.view(ExTableEntry, at).fixup
-                return
-        raise AssertionError(lab.where(frame.ip))
-
-    return {handler: stub}
-
-
-def test_an_iret_that_faults_kills_the_task():
-    def sys_rt_sigreturn(lab, cpu, regs, b, c, d, e, f):
-        lab.regs(regs).cs = 0x1233
-        return 0
-
-    def do_exit(lab, cpu, code):
-        cpu.core.finish(f"exit {code}")
-
-    stubs = {"sys_rt_sigreturn": sys_rt_sigreturn, "do_exit": do_exit, **fixing("do_general_protection")}
-    lab = start(SYSCALL.replace("$39", "$15"), **stubs).to("before")
-    assert lab.finish().text == "exit 11"
-    assert lab.problems == []
-    assert read_words(lab, lab.stack - 40, 2) == (lab.symbol("done"), 0x1233)
-
-
-@pytest.mark.parametrize(("selector", "loaded"), [(0x2B, 0x2B), (0x1000, 0), (0, 0)])
-@pytest.mark.parametrize("event", EVENTS)
-def test_load_gs_index_with_an_event_at_any_boundary(selector, loaded, event):
-    def sys_getpid(lab, cpu, a, b, c, d, e, f):
-        yield Call("load_gs_index", (selector,))
-        return 5
-
-    lab = start(SYSCALL, sys_getpid=sys_getpid, **fixing("do_general_protection")).to("before")
-    for where, end in lab.sweep(EVENTS[event]):
-        assert end.kind is EndKind.BREAKPOINT, where
-        cpu = lab.core.cpu
-        assert (cpu.selector(5), cpu.gs_base, cpu.kernel_gs_base) == (loaded, 0, lab.pda_at), where
-        assert not [p for p in lab.problems if "the user's" not in p], (where, lab.problems)
 
 
 # --- an event at every boundary ---------------------------------------------------------------------------------------

@@ -123,7 +123,8 @@ def _importing() -> float:
 def _spin(seconds: float) -> int:
     end, done = time.perf_counter() + seconds, 0
     while time.perf_counter() < end:
-        done += sum(range(1000)) > 0
+        sum(range(1000))
+        done += 1
     return done
 
 
