@@ -2,6 +2,7 @@
 # make test     the tests
 # make lint     ruff and mypy --strict
 # make check    the regression: all scenarios and their sweeps
+# make check-full     every event at every boundary of every scenario, whatever its file declares: some twenty minutes
 # make check-depth2   every event within an NMI at every boundary of both images' entries and exits: some ten minutes
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint check check-depth2 image conformance mutate matrix fuzz bench bench-memory clean
+.PHONY: run test lint check check-full check-depth2 image conformance mutate matrix fuzz bench bench-memory clean
 
 run: $(STAMP)
 	@$(BIN)/entry64 tour
@@ -31,6 +32,9 @@ lint: $(STAMP)
 
 check: $(STAMP)
 	@$(BIN)/entry64 check
+
+check-full: $(STAMP)
+	@$(BIN)/entry64 check --full
 
 check-depth2: $(STAMP)
 	@$(BIN)/entry64 check scenarios/depth2

@@ -122,13 +122,20 @@ def mutate(
 # --- check ------------------------------------------------------------------------------------------------------------
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
+@click.option("--full", is_flag=True, help="Sweep each by every event at every instruction, whatever it declares.")
 @click.option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
 @click.option("--sarif", metavar="FILE", help="Write what is wrong as SARIF 2.1.0, at the lines of the assembly.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes of a sweep; one for each CPU by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @own_sources
 def check(
-    paths: tuple[str, ...], junit: str | None, sarif: str | None, jobs: int | None, as_json: bool, sources: str | None
+    paths: tuple[str, ...],
+    full: bool,
+    junit: str | None,
+    sarif: str | None,
+    jobs: int | None,
+    as_json: bool,
+    sources: str | None,
 ) -> None:
     """The regression: run scenario files, all those of a folder, or all shipped ones, with the sweeps they declare."""
     import dataclasses
@@ -153,7 +160,8 @@ def check(
         def of(_scenario: str) -> Progress:
             return progress
 
-        checked = regression.check(files, read_sources(sources), options, jobs or os.cpu_count() or 1, of)
+        workers = jobs or os.cpu_count() or 1
+        checked = regression.check(files, read_sources(sources), options, workers, of, full=full)
         for _, group in groupby(checked, key=lambda result: result.scenario):
             of_one = list(group)
             results += of_one

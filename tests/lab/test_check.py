@@ -161,6 +161,52 @@ def test_the_plugin_takes_the_users_sources(pytester, broken):
     done.stdout.fnmatch_lines(["*GS nesting: C function exc_nmi*"])
 
 
+# --- the full sweep ---------------------------------------------------------------------------------------------------
+EXIT = """
+title = "exit"
+[user]
+asm = "movl $SYS_exit_group, %eax\\nsyscall"
+"""
+
+
+def full_run(tmp_path, sweep):
+    (tmp_path / "a.toml").write_text(EXIT + sweep)
+    return check(tmp_path / "a.toml", "--full", "--jobs", "1")
+
+
+def test_the_full_sweep_raises_every_event_at_every_instruction(tmp_path):
+    done = full_run(tmp_path, "")
+    assert done.exit_code == 0, done.output
+    line = next(line for line in done.output.splitlines() if "sweep " in line)
+    assert "sweep nmi,irq,timer,resched,mce,db,pf,access: " in line
+    boundaries, cases = (int(re.search(f"([0-9,]+) {word}", line)[1].replace(",", "")) for word in ("boundar", "cases"))
+    assert cases > 5 * boundaries > 400
+
+
+def test_a_hole_that_only_the_full_sweep_comes_to_is_looked_for_by_that_one_alone(tmp_path):
+    done = full_run(tmp_path, SWEEP + KNOWN + "full = true\n")
+    assert done.exit_code == 1
+    assert "sweep nmi,irq,timer,resched,mce,db,pf,access: " in done.output
+    assert "the known hole is not there any more: GS nesting at end_repeat_nmi" in done.output
+    assert check(tmp_path / "a.toml", "--jobs", "1").exit_code == 0
+
+
+def test_a_scenario_that_says_why_it_has_no_sweep_is_not_swept_even_then(tmp_path):
+    done = full_run(tmp_path, '[sweep]\nomitted = "it is only an example"\n')
+    assert done.output.splitlines()[-1] == "1 scenarios, 1 runs, 0 sweeps: PASS"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [("omitted = 'why'\nevents = ['nmi']", "there can be nothing else in it"), ("depth = 1", "name some, or say in"),
+     ("events = []", "name some, or say in")],
+)  # fmt: skip
+def test_a_scenario_is_swept_or_says_why_not(tmp_path, sweep, message):
+    done = full_run(tmp_path, f"[sweep]\n{sweep}\n")
+    assert done.exit_code == 2
+    assert message in done.output
+
+
 def test_the_plugin_names_what_is_wrong_with_a_file(pytester):
     pytester.makefile(".toml", a=GETPID + "[nonsense]\n")
     done = pytester.runpytest_inprocess("--entry64")

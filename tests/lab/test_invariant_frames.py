@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from court import (
+    DB_STACK,
     ENTRY,
     GPRS,
     IN_C,
@@ -28,9 +29,8 @@ from court import (
 )
 from court import court as new_court
 
-from emu.events import (
-    Frame,
-)
+from emu.events import Frame
+from emu.lab.view import PT_REGS_SIZE
 
 
 @pytest.fixture
@@ -80,6 +80,39 @@ def test_pt_regs_made_by_fixup_bad_iret_are_the_new_truth(court: Court) -> None:
     court.see(called("fixup_bad_iret", regs=trampoline, sp=TASK.high - 256), done("fixup_bad_iret", REGS))
     court.see(called("exc_general_protection"), done("exc_general_protection"), swap(PERCPU, USER), returned(IN_USER))
     assert court.judge.violations == []
+
+
+ESPFIX, GP_STUB = 0xFFFF_FF00_0000_0018, ENTRY + 0x900
+WORDS_AT = TRAMPOLINE.high - 40
+
+
+def refused_on_the_espfix_stack(court: Court, moved: Frame) -> None:
+    """IRETQ faults there: #DF, whose C goes on at #GP's entry, with the words of `moved` on the trampoline stack."""
+    iret = Frame(IRET, 0x10, 2, ESPFIX, 0x18)
+    court.see(*IN_C, done(), swap(PERCPU, USER), delivered(iret, (USER, PERCPU), vector=8, ist=3), swap(USER, PERCPU))
+    regs, goes_on = DB_STACK.high - PT_REGS_SIZE, Frame(GP_STUB, 0x10, 2, WORDS_AT - 8, 0x18)
+    court.view.memory[regs] = saved(iret)
+    court.see(called("exc_double_fault", regs=regs, sp=regs - 8))
+    court.view.memory |= {regs: saved(goes_on), WORDS_AT: saved(moved)[-40:]}
+    court.see(done("exc_double_fault"), swap(PERCPU, USER), returned(goes_on, frame_at=DB_STACK.high - 40))
+    court.see(swap(USER, PERCPU))
+
+
+BAD_CS = Frame(IN_USER.ip, 0x63, IN_USER.flags, IN_USER.sp, IN_USER.ss)
+
+
+def test_words_that_exc_double_fault_moves_off_the_espfix_stack_are_the_new_truth(court: Court) -> None:
+    refused_on_the_espfix_stack(court, BAD_CS)
+    court.view.memory[REGS] = saved(BAD_CS)
+    court.see(called("exc_general_protection"), done("exc_general_protection"))
+    assert court.judge.violations == []
+
+
+def test_other_words_than_exc_double_fault_has_moved_are_noticed(court: Court) -> None:
+    refused_on_the_espfix_stack(court, BAD_CS)
+    court.view.memory[REGS] = saved(IN_USER)
+    court.see(called("exc_general_protection"))
+    assert ["cs is 0x33, was 0x63" in violation.message for violation in court.judge.violations] == [True]
 
 
 @pytest.mark.parametrize(

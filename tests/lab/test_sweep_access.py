@@ -60,6 +60,14 @@ def test_every_slot_of_every_frame_of_user_mode_is_made_bad():
     assert {row.place for row in found if ".regs-" in row.events} == {"do_syscall_64+0x4", "exc_page_fault+0x4"}
 
 
+def test_every_slot_of_a_frame_on_the_espfix_stack_is_made_bad():
+    """There the fault becomes a double fault, of which C makes user mode's #GP."""
+    found = rows(find_scenario("espfix64").text, "access", window="native_irq_return_iret..native_irq_return_iret")
+    assert {row.verdict for row in found} == {CLEAN}
+    by_espfix = [row for row in found if int(row.events.partition("@")[2]) > 200]
+    assert len(by_espfix) == 11, "each of the eleven that a frame elsewhere has"
+
+
 def test_every_segment_load_gets_bad_selectors():
     found = rows(find_scenario("espfix64-own-segments").text, "access", window="load_user_segments..load_LDT")
     found += rows(find_scenario("load-gs-index-fault").text, "access", window="asm_load_gs_index..gs_change")

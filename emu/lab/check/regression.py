@@ -15,6 +15,7 @@ from emu.lab.scenario import Known, ScenarioFile, Sweep
 from emu.lab.shipped import find_scenario, shipped_names
 from emu.lab.sweep.command import sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
+from emu.lab.sweep.events import EVENTS
 from emu.lab.sweep.progress import Progress
 from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
@@ -77,15 +78,26 @@ def collect(names: Sequence[str]) -> list[tuple[str, ScenarioFile]]:
 
 def check(
     files: Sequence[tuple[str, ScenarioFile]], sources: Overrides | None, options: tuple[str, ...], jobs: int,
-    progress: Callable[[str], Progress],
+    progress: Callable[[str], Progress], *, full: bool = False,
 ) -> Iterator[Checked]:  # fmt: skip
-    """Run them one after the other. `options`: what else the line that reproduces a run needs on the command line."""
+    """Run them one after the other. `options`: what else the line that reproduces a run needs on the command line;
+    `full`: sweep each by every event at every boundary, whatever it declares."""
     for name, file in files:
         prepared = prepare(file, own_sources=sources)
         for report in run_prepared(prepared, name, options=options):
             yield checked_run(report, prepared)
-        if file.scenario.sweep is not None:
-            yield checked_sweep(file, file.scenario.sweep, prepared, sources, jobs, progress(file.name))
+        declared = full_sweep(file.scenario.sweep) if full else file.scenario.sweep
+        if declared is not None and not declared.omitted:
+            yield checked_sweep(file, declared, prepared, sources, jobs, progress(file.name), full=full)
+
+
+def full_sweep(declared: Sweep | None) -> Sweep:
+    """Every event at every boundary, with the known holes and the variations that a scenario declares."""
+    if declared is None:
+        return Sweep(events=tuple(EVENTS))
+    if declared.omitted:
+        return declared
+    return declared.model_copy(update={"events": tuple(EVENTS), "first": (), "depth": 1, "window": ""})
 
 
 def checked_run(report: Report, prepared: Prepared) -> Checked:
@@ -101,12 +113,17 @@ def checked_run(report: Report, prepared: Prepared) -> Checked:
 
 
 def checked_sweep(
-    file: ScenarioFile, spec: Sweep, prepared: Prepared, sources: Overrides | None, jobs: int, progress: Progress
-) -> Checked:
-    """The result of a declared sweep: clean, but for the holes that it says are known, and for those it must find."""
+    file: ScenarioFile, spec: Sweep, prepared: Prepared, sources: Overrides | None, jobs: int, progress: Progress,
+    *, full: bool = False,
+) -> Checked:  # fmt: skip
+    """The result of a declared sweep: clean, but for the holes that it says are known, and for those it must find.
+
+    `full`: it is the full sweep, which must find those as well that only this one can find.
+    """
+    holes = [(index, known) for index, known in enumerate(spec.known) if full or not known.full]
 
     def known_hole(invariant: str, where: str) -> bool:
-        return any(_is_known(invariant, where, known) for known in spec.known)
+        return any(_is_known(invariant, where, known) for _, known in holes)
 
     store = Store(None)
     asked = file.where("sweep", "window")
@@ -137,7 +154,7 @@ def checked_sweep(
         text = f"the scenario is never at {part}, so nothing is swept there"
         details.append(f"{file.name}:{line}: {text}")
         found.append(Problem("window", text, file.name, line, kernel=""))
-    for index, known in enumerate(spec.known):
+    for index, known in holes:
         if not any(_is_known(finding.invariant, finding.where, known) for finding in swept.findings):
             line = file.lines.of(("sweep", "known", index))
             text = f"the known hole is not there any more: {known.invariant} at {known.at} ({known.reason})"

@@ -38,6 +38,8 @@ _KEPT_BY_RETURN = {
 are what they should be."""
 _KEPT_WITH_RESULT = itemgetter(*(n for n, name in enumerate(_ROW_NAMES) if name not in ("sp", "ax", "cx", "dx")))
 """What SYSEXIT keeps where assembly alone has put the result into RAX."""
+_REPAIRS_ESPFIX = "exc_double_fault"
+_FRAME_SIZE = 40
 _OWN_FRAME = frozenset({"do_fork"})
 """C functions of linux-2.6 whose pt_regs nobody was interrupted with: kernel_thread makes them for the new task."""
 _OF_NEW_TASK = "schedule_tail"
@@ -122,7 +124,18 @@ class Frames(Invariant):
                 if raw is not None:
                     table = self._left.setdefault(cpu, {})
                     table[serial] = self._completed(name, raw, entry, table.get(serial))
+                    if name == _REPAIRS_ESPFIX:
+                        self._repaired(table, raw, self.chain.stack(cpu)[-2:])
                 return
+
+    def _repaired(self, table: dict[int, bytes], raw: bytes, entries: tuple[Entry, ...]) -> None:
+        """exc_double_fault goes on elsewhere: it has moved the words that IRETQ refused to where #GP's entry is to find
+        them, as fixup_bad_iret does for other stacks."""
+        ip, _, _, sp, _ = _PT_REGS.unpack(raw)[_IP:]
+        if len(entries) == 2 and ip != entries[1].ip:
+            left, moved = table.get(entries[0].serial), self.view.read_kernel(sp + 8, _FRAME_SIZE)
+            if left is not None and moved is not None:
+                table[entries[0].serial] = left[: 8 * _IP] + moved
 
     def _completed(self, name: str, raw: bytes, entry: Entry | None, left: bytes | None) -> bytes:
         """The pt_regs with the words that linux-2.6 leaves open as they were before.

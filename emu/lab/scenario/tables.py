@@ -104,6 +104,8 @@ class Known(Model):
     at: Annotated[str, Field(min_length=1)]
     """Symbol of the instruction, with or without an offset."""
     reason: Annotated[str, Field(min_length=1)]
+    full: bool = False
+    """Whether only the full sweep (`check --full`) comes to it, for the scenario declares a smaller one."""
 
 
 VARIABLES = (
@@ -144,13 +146,23 @@ class Vary(Model):
 class Sweep(Model):
     """`[sweep]`: what `entry64 check` sweeps the scenario with."""
 
-    events: Annotated[tuple[SweepEventName, ...], Field(strict=False, min_length=1)]
+    events: Annotated[tuple[SweepEventName, ...], Field(strict=False)] = ()
+    omitted: str = ""
+    """Why there is no sweep of this scenario at all; then there is nothing else."""
     first: Annotated[tuple[SweepEventName, ...], Field(strict=False)] = ()
     """Those of them that come first, if others are for the nested places only."""
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     window: str = ""
     known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
     vary: Vary | None = None
+
+    @model_validator(mode="after")
+    def _some_or_none(self) -> Sweep:
+        if self.omitted and self.model_fields_set != {"omitted"}:
+            raise ValueError("omitted: there is no sweep then, so there can be nothing else in it")
+        if not self.omitted and not self.events:
+            raise ValueError("events: name some, or say in `omitted` why there are none")
+        return self
 
     @model_validator(mode="after")
     def _first_of_them(self) -> Sweep:

@@ -30,7 +30,6 @@ from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.operands import memory_operands
 from kernel_stubs.abi import GDT_ENTRY_TLS_MIN, TASK_SIZE_MAX, MmStruct, PtRegs, TaskStruct, VmArea, VmFlags
 from kernel_stubs.binding import SLOT_RET, SLOT_SIZE, SLOT_WINDOW
-from kernel_stubs.espfix import is_espfix
 from kernel_stubs.vma import areas
 
 if TYPE_CHECKING:
@@ -69,13 +68,9 @@ def _is_iret(view: View, ip: int) -> bool:
 
 
 def _iret_slot(slot: str, value: int, bench: Bench, *, descriptor: int = 0) -> Tables | None:
-    """One word of the frame that IRETQ is about to pop.
-
-    The stack of espfix64 is left out: there a refused frame turns up again without a delivery (as what a double fault
-    is made of), and looks as if the kernel had changed it.
-    """
+    """One word of the frame that IRETQ is about to pop, on whatever stack (RSP into that of espfix64 is read-only)."""
     cpu = bench.core.cpu
-    frame = None if cpu.cpl or is_espfix(cpu.sp) else bench.view.read_kernel(cpu.sp, _FRAME.size)
+    frame = None if cpu.cpl else bench.view.read_kernel(cpu.sp, _FRAME.size)
     if frame is None or not _FRAME.unpack(frame)[1] & 3:
         return None
     if slot == "rip" and _FRAME.unpack(frame)[1] != Selector.USER_CS:
