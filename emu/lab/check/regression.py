@@ -94,7 +94,7 @@ def check(
 def full_sweep(declared: Sweep | None) -> Sweep:
     """Every event at every boundary, with the known holes and the variations that a scenario declares."""
     if declared is None:
-        return Sweep(events=tuple(EVENTS))
+        return Sweep.model_validate({"events": tuple(EVENTS)})
     if declared.omitted:
         return declared
     return declared.model_copy(update={"events": tuple(EVENTS), "first": (), "depth": 1, "window": ""})
