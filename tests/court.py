@@ -137,7 +137,7 @@ def swap(*gs: int) -> GsSwapped:
 
 def called(name: str = "do_syscall_64", gs: tuple[int, int] = (PERCPU, USER), **changed: int) -> CCalled:
     f = {"regs": REGS, "sp": REGS - 8, "flags": 2, "cr3": KERNEL_CR3} | changed
-    return CCalled(4, 0, C_CODE, name, (f["regs"],), f["sp"], ENTRY + 0x77, 0, f["flags"], *gs, f["cr3"])
+    return CCalled(4, 0, C_CODE, name, (f["regs"], 0), f["sp"], ENTRY + 0x77, 0, f["flags"], *gs, f["cr3"])
 
 
 def done(name: str = "do_syscall_64", value: int | None = None) -> CReturned:
