@@ -56,6 +56,8 @@ class GsNesting(Invariant):
         cpu, ip, percpu = event.cpu, event.frame.ip, self.view.percpu_base(event.cpu)
         if cpu not in self._user or event.gs_base == percpu:
             return
+        if self._loads_gs and self._loads_user_gs(ip) and event.kernel_gs_base == percpu:
+            self._user[cpu] = event.gs_base  # as the load has made it; the SWAPGS behind it is still to come
         if self.view.in_c(ip):
             # Not even its first instruction may have run: its page can be missing from the user's tables.
             self.violated(

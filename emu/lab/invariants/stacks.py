@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 
 from emu.arch import KERNEL_HALF
-from emu.events import CCalled, Delivered, Returned
+from emu.events import CCalled, CReturned, Delivered, Returned
 from emu.lab.chain import Closing, Entry, EntryChain
 from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
-from emu.lab.view import PT_REGS_SIZE, StackRange, View
+from emu.lab.view import MOVES_PT_REGS, PT_REGS_SIZE, StackRange, View
 from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE, TaskStruct
 from kernel_stubs.espfix import is_espfix
 
@@ -22,14 +22,18 @@ class Stacks(Invariant):
     """RSP is where it belongs."""
 
     name = "stacks"
-    STATE = ("_first_frames",)
+    STATE = ("_first_frames", "_moved")
     _first_frames: dict[int, dict[int, bool]]
     """CPU -> where the frames end from which kernel threads that become programs go to user mode."""
+    _moved: dict[int, dict[int, bool]]
+    """CPU -> entries whose pt_regs C has moved off the stack that the CPU pushed them on."""
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         called = self._c_called_classic if view.classic else self._c_called
         self.handlers = {CCalled: called, Delivered: self._delivered, Returned: self._returned}
+        if view.classic:  # linux-6 has no IST entry whose pt_regs C moves
+            self.handlers[CReturned] = self._c_returned
 
     # --- in C -------------------------------------------------------------------------------------------------------
     def _c_called_classic(self, event: CCalled) -> None:
@@ -64,6 +68,13 @@ class Stacks(Invariant):
                 self.violated_by_call(event, message)
             elif entries and entries[-1].from_user and event.args and self.view.takes_pt_regs(event.name):
                 self._check_user_regs(event, entries[-1])
+
+    def _c_returned(self, event: CReturned) -> None:
+        entry = self.chain.top(event.cpu)
+        if event.name in MOVES_PT_REGS and event.value and entry is not None:
+            stack = self.view.stack_at(event.cpu, event.value)
+            if stack is not None and not ist_number(stack.name):
+                self._moved.setdefault(event.cpu, {})[entry.serial] = True
 
     def _plainly_right(self, event: CCalled) -> bool:
         """The usual case, decided by the task stack alone."""
@@ -111,7 +122,12 @@ class Stacks(Invariant):
                 self._check_copied(event, entry)
 
     def _check_copied(self, event: Delivered, entry: Entry) -> None:
-        """The new frame lies over that of `entry`, which must have been copied to another place before."""
+        """The new frame lies over that of `entry`, which must have been copied to another place before.
+
+        What C has moved it may have changed since, for a signal.
+        """
+        if entry.serial in self._moved.get(event.cpu, {}):
+            return
         words = _FRAME.pack(*entry.words)
         for stack in self.view.stacks(event.cpu):
             content = self.view.read_kernel(stack.low, stack.high - stack.low)
@@ -128,6 +144,9 @@ class Stacks(Invariant):
         back = self.chain.last_return
         if back.how is not Closing.USER or not self.view.percpu_base(event.cpu):
             return
+        if self._moved.get(event.cpu):
+            parked = self.chain.parked()
+            self._moved[event.cpu] = {serial: True for serial in self._moved[event.cpu] if serial in parked}
         end = event.frame_at + _FRAME.size
         if is_espfix(event.frame_at):
             words = self.view.percpu_word(event.cpu, "espfix_stack")
