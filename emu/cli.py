@@ -6,7 +6,6 @@ it does not use.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from emu.cli_sweep import add_commands
 from emu.cli_table import table
 from emu.errors import Entry64Error
 from emu.machine.keyboard import handle_interrupts
+from emu.process import tune
 
 TOUR = ("syscall-getpid", "timer-interrupt", "demand-paging", "nmi-in-syscall-gap")
 """What `entry64 tour` shows, in this order."""
@@ -48,7 +48,7 @@ class _Group(click.Group):
 def main() -> None:
     """Run real x86-64 kernel entry code, inject events at exact instructions, check SWAPGS nesting and stacks."""
     handle_interrupts()
-    gc.set_threshold(50_000, 20, 50)  # little of what we make is cyclic; the default costs a tenth of a short run
+    tune()
 
 
 # --- run --------------------------------------------------------------------------------------------------------------

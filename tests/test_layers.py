@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("emu.arch", "emu.errors", "emu.record", "emu.events", "emu.tracepoints"),
+    ("emu.arch", "emu.errors", "emu.record", "emu.process", "emu.events", "emu.tracepoints"),
     ("asm",),
     ("emu.machine",),
     ("kernel_stubs",),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emu.lab.speed import calls, programs, sweeps
 from emu.lab.speed.figure import Figure
+from emu.process import tune
 
 
 def figures() -> Iterator[Figure]:
@@ -31,6 +32,7 @@ def figures() -> Iterator[Figure]:
 
 def main() -> None:
     """Measure, print the table, write the JSON file."""
+    tune()
     found = []
     for figure in figures():
         print(figure.line(38), flush=True)

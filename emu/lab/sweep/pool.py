@@ -7,7 +7,6 @@ once may have been killed by somebody else: the unit is done again, as if nothin
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import pickle
 import signal
@@ -24,6 +23,7 @@ from emu.lab.sweep.case import LOST, VERDICTS, Case
 from emu.lab.sweep.reproducer import place, reproducer
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row
+from emu.process import tune
 
 KEY_BYTES = 256
 SILENCE = 120.0
@@ -96,7 +96,7 @@ def _begin(target: Target, job: Any, connection: Connection, current: Any) -> No
 
 def _work(job: Job, connection: Connection, current: Any) -> None:  # `current`: a ctypes array in shared memory
     """A worker process: units in, rows out, until the other end is closed."""
-    gc.set_threshold(50_000, 20, 50)  # as the command line does
+    tune()
     workshop = Workshop(job)
 
     def announce(key: str) -> None:
