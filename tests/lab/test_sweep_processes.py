@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import multiprocessing.spawn
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,10 +112,10 @@ def _dies_at(job, connection, current):
     _serve(job, connection, current, at)
 
 
-def _killed_once(job, connection, current):
+def _killed_once(mark: Path, job, connection, current):
     def at(key: str) -> None:
-        if key == "nmi@5" and not Path(os.environ["ENTRY64_TEST_MARK"]).exists():
-            Path(os.environ["ENTRY64_TEST_MARK"]).touch()
+        if key == "nmi@5" and not mark.exists():
+            mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     _serve(job, connection, current, at)
@@ -144,10 +146,9 @@ def test_a_case_that_kills_its_workers_costs_that_case_only_and_is_reported():
     assert line == f"  lost at {finding.where}: {finding.message}"
 
 
-def test_a_worker_that_somebody_kills_costs_nothing(monkeypatch, tmp_path):
-    monkeypatch.setenv("ENTRY64_TEST_MARK", str(tmp_path / "killed"))
+def test_a_worker_that_somebody_kills_costs_nothing(tmp_path):
     job = Job((("t.toml", text()),), Options(("nmi",)))
-    ((_, found),) = Pool(job, 2, _killed_once).run([Unit(0, 0, 8)])
+    ((_, found),) = Pool(job, 2, partial(_killed_once, tmp_path / "killed")).run([Unit(0, 0, 8)])
     assert (tmp_path / "killed").exists()
     assert [row.verdict for row in found] == [CLEAN] * 8
 
@@ -160,11 +161,24 @@ def test_a_case_that_never_ends_costs_that_case_only(monkeypatch):
     assert found[5].message == "the worker process was lost: no answer for 1.5 seconds"
 
 
-def test_processes_that_die_before_they_begin_are_one_message(monkeypatch):
+def _ends_at_once(job, connection, current):
+    os._exit(1)
+
+
+def test_processes_that_die_before_they_begin_are_one_message():
     """However large the job is: what nobody reads of it must not block the parent."""
     job = Job((("t.toml", text()),), Options(("nmi",), sources=(("large.S", "x" * 1_000_000),)))
-    workers = Pool(job, 2)
+    with pytest.raises(Entry64Error, match="workers are lost at boundaries 0 to 7, the first case: exit status 1"):
+        list(Pool(job, 2, _ends_at_once).run([Unit(0, 0, 8)]))
+
+
+def test_processes_that_cannot_be_started_are_one_message(monkeypatch):
+    server = multiprocessing.forkserver._forkserver
     multiprocessing.resource_tracker.ensure_running()  # with the right interpreter
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
-    with pytest.raises(Entry64Error, match="workers are lost at boundaries 0 to 7, the first case: exit status 1"):
-        list(workers.run([Unit(0, 0, 8)]))
+    server._stop()
+    try:
+        with pytest.raises(Entry64Error, match="no worker process can be started: "):
+            list(Pool(Job((("t.toml", text()),), Options(("nmi",))), 2).run([Unit(0, 0, 8)]))
+    finally:
+        server._stop()

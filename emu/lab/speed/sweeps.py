@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
-import resource
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from emu.lab.scenario import parse_scenario
 from emu.lab.speed.figure import Figure, rate
@@ -96,10 +97,15 @@ def depth_two() -> Iterator[Figure]:
     """NMI x NMI over a whole system call, with one job and with two; the second is compared with the first."""
     file = parse_scenario(_text(1), "bench")
     options = Options(("nmi",), depth=2)
-    seconds, cases = [], 0
+    seconds, cases, workers = [], 0, 0.0
+
+    def look(*_: int) -> None:
+        nonlocal workers
+        workers = max(workers, sum(_peak(process.pid) for process in multiprocessing.active_children()))
+
     for jobs in (1, 2):
         start = time.perf_counter()
-        (result,) = sweep([file], options, jobs, Store(None), lambda *_: None)
+        (result,) = sweep([file], options, jobs, Store(None), look)
         seconds.append(time.perf_counter() - start)
         cases = sum(result.counts.get(verdict, 0) for verdict in VERDICTS)
         if not result.clean:
@@ -109,9 +115,17 @@ def depth_two() -> Iterator[Figure]:
     yield Figure(f"depth 2: {cases:,} cases NMI x NMI, one job", one, "s", "copies and stops alone", at_best, 120)
     limit = _two_processes()
     yield Figure("depth 2: speed-up by a second job", one / two, "x", "two processes that only count", limit, 1.7)
-    usage = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    peak = sum(process.ru_maxrss for process in usage) / 1024
-    yield Figure("depth 2: peak memory, sweep + a worker", peak, "MiB", "one that only imports", _importing(), 1024)
+    peak = _peak(os.getpid()) + workers
+    yield Figure("depth 2: peak memory, with two workers", peak, "MiB", "one that only imports", _importing(), 1024)
+
+
+def _peak(pid: int | None) -> float:
+    """MiB of memory that a process has had at once (proc(5): VmHWM); 0 if it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 
 
 def _importing() -> float:

@@ -14,7 +14,7 @@ from emu.errors import Entry64Error
 from emu.lab.minimise import Finding, Known, findings
 from emu.lab.scenario import ScenarioFile
 from emu.lab.sweep.case import VERDICTS
-from emu.lab.sweep.pool import Job, Pool
+from emu.lab.sweep.pool import Job, Pool, prepare_workers
 from emu.lab.sweep.progress import Progress
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row, Store, Sweep
@@ -65,6 +65,8 @@ def sweep(
     known: Known = lambda _invariant, _where: False,
 ) -> list[Swept]:
     """Run what the store does not have yet, and say what it has then. `hire`: other workers than `jobs` processes."""
+    if hire is None:
+        prepare_workers()
     scenes = [Scene(file.name, file.text, options) for file in files]
     broken = [scene.baseline().violations for scene in scenes]
     units: list[Unit] = []

@@ -8,10 +8,12 @@ once may have been killed by somebody else: the unit is done again, as if nothin
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -43,6 +45,29 @@ class Job:
 
     scenarios: tuple[tuple[str, str], ...]
     options: Options
+
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+"""Workers are copies of a process that has imported all this and done nothing else: they begin at once, and have no
+threads, locks or files of ours."""
+
+
+def prepare_workers() -> None:
+    """Have the process started that workers are copies of, so that it is ready when they are wanted."""
+    _CONTEXT.set_forkserver_preload([__name__])
+    with _interrupts_blocked():
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C in a terminal is for all its processes; workers, which inherit this, end when we end them, and say
+    nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 Target = Callable[[Job, Connection, Any], None]
@@ -127,10 +152,9 @@ class Pool:
 
     def __init__(self, job: Job, jobs: int, target: Target = _work) -> None:
         self._job = job
-        self._context = multiprocessing.get_context("spawn")
         self._target = target
         pickled = pickle.dumps(job)
-        self._pickled = self._context.RawArray("c", len(pickled))
+        self._pickled = _CONTEXT.RawArray("c", len(pickled))
         self._pickled.raw = pickled
         self._jobs = jobs
         self._workers: list[_Worker] = []
@@ -166,18 +190,17 @@ class Pool:
         self._workers = []
 
     def _hire(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        current = self._context.RawArray("c", KEY_BYTES)
-        process = self._context.Process(
-            target=_begin, args=(self._target, self._pickled, theirs, current), daemon=True
-        )  # fmt: skip
-        # Ctrl-C in a terminal is for all its processes; workers end when we end them, and say nothing.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        ours, theirs = _CONTEXT.Pipe()
+        current = _CONTEXT.RawArray("c", KEY_BYTES)
+        process = _CONTEXT.Process(target=_begin, args=(self._target, self._pickled, theirs, current), daemon=True)
+        prepare_workers()
         try:
-            process.start()
+            with _interrupts_blocked():
+                process.start()
+        except (OSError, EOFError) as error:
+            raise Entry64Error(f"no worker process can be started: {error}") from None
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+            theirs.close()
         return _Worker(process, ours, current)
 
     def _give(self, worker: _Worker, unit: Unit) -> None:
