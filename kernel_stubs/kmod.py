@@ -89,6 +89,8 @@ def call_usermodehelper(cpu: Cpu, path: bytes, argv: tuple[bytes, ...], envp: tu
     while not info.done:
         yield from sleep_on(cpu, address, 0, TaskState.UNINTERRUPTIBLE)
     result = info.retval
+    how = f"error {result}" if result < 0 else f"status {result:#x}"
+    cpu.note(f"call_usermodehelper: {path.decode()} ended with {how}")
     mm.free_page(cpu.memory, page)
     return int(result)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from emu.arch import Msr
 from kernel_stubs.abi import THREAD_SIZE, ExitState, PtRegs, TaskStruct
 from kernel_stubs.binding import Steps, c_function
-from kernel_stubs.context import Cpu, KernelOops
+from kernel_stubs.context import Cpu, Kernel, KernelOops
 from kernel_stubs.context import task_pt_regs as task_pt_regs
 from kernel_stubs.entry_common import exit_to_user_mode_loop
 from kernel_stubs.errno import SyscallError
@@ -22,6 +22,13 @@ from kernel_stubs.uaccess import put_user
 @c_function
 def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
     """The stack is the next task's already: its segment bases, its name in the per-CPU area."""
+    switch_to_task(cpu, prev, following)
+    finish_task_switch(cpu.kernel, prev)
+    return prev
+
+
+def switch_to_task(cpu: Cpu, prev: int, following: int) -> None:
+    """What belongs to the current task, but for its stack and the address space, is the next one's."""
     kernel, core, percpu = cpu.kernel, cpu.core, cpu.percpu
     before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
     before.fsbase, before.gsbase = core.cpu.fs_base, core.cpu.kernel_gs_base
@@ -33,10 +40,15 @@ def __switch_to(cpu: Cpu, prev: int, following: int) -> int:
     percpu.current_task = following
     percpu.top_of_stack = after.stack + THREAD_SIZE
     percpu.next_task = 0
-    before.on_cpu, after.on_cpu = 0, 1
+    after.on_cpu = 1
+
+
+def finish_task_switch(kernel: Kernel, prev: int) -> None:
+    """The CPU has left a task's stack: if the task is dead and waited for, it is freed."""
+    before = kernel.view(TaskStruct, prev)
+    before.on_cpu = 0
     if before.exit_state == ExitState.DEAD:
         free_task(kernel, prev)
-    return prev
 
 
 def schedule_tail(cpu: Cpu) -> None:

@@ -17,6 +17,7 @@ from kernel_stubs.abi26 import LINUX_26
 from kernel_stubs.binding import Call, CFunction, Leave, Steps, Unwind, Window, c_function, register
 from kernel_stubs.context import Cpu
 from kernel_stubs.linux26.thread_info import prepare_first_run, show_work
+from kernel_stubs.switch import finish_task_switch
 
 Body = Callable[..., Any]
 """body(cpu, arguments) -> result, or Steps to it: any mix of int and Struct parameters."""
@@ -51,8 +52,11 @@ def _switching(cpu: Cpu, steps: Steps) -> Generator[Window | Call | Unwind, int,
         while True:
             if isinstance(step, Call) and step.symbol == "__switch_to_asm":
                 prepare_first_run(cpu, step.args[1])
-                step = replace(step, symbol="switch_to")
-            step = steps.send((yield step))
+                prev = yield replace(step, symbol="switch_to")
+                finish_task_switch(cpu.kernel, prev)
+                step = steps.send(prev)
+            else:
+                step = steps.send((yield step))
     except StopIteration as end:
         return end.value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kernel_stubs.abi import TaskState
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
-from kernel_stubs.errno import Errno, OutOfMemoryError
+from kernel_stubs.errno import Errno, OutOfMemoryError, SyscallError
 from kernel_stubs.fdtable import new_files
 from kernel_stubs.fork import Clone
 from kernel_stubs.kmod import QUEUE_CHANNEL, SubprocessInfo, as_error, complete, next_request
@@ -66,11 +66,18 @@ def wait_for_helper(cpu: Cpu, address: int) -> Steps:
     pid = yield Call("kernel_thread", (_symbol(cpu, "____call_usermodehelper"), address, flags))
     result = as_error(pid)
     if not result:
-        child = yield from do_wait(cpu, lambda task: task.pid == pid, Wait.EXITED)
-        status = report(cpu, child or 0, 0).status
-        result = status or cpu.view(SubprocessInfo, address).retval
+        result = (yield from _wait_for(cpu, pid)) or cpu.view(SubprocessInfo, address).retval
     complete(cpu, address, result)
     return 0
+
+
+def _wait_for(cpu: Cpu, pid: int) -> Steps:
+    """How a child ended, as wait4 without __WCLONE tells it: of those that announce their end by SIGCHLD. Or -errno."""
+    try:
+        child = yield from do_wait(cpu, lambda task: task.pid == pid and task.exit_signal == Sig.SIGCHLD, Wait.EXITED)
+    except SyscallError as error:
+        return -error.errno
+    return report(cpu, child or 0, 0).status
 
 
 @c_function26

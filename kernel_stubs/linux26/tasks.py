@@ -34,7 +34,7 @@ def __switch_to(cpu: Cpu, prev: int, following: int) -> Steps:
     yield from unlazy_fpu(cpu, prev)
     before, after = kernel.view(TaskStruct, prev), kernel.view(TaskStruct, following)
     thread_info(kernel, before).usersp = area.oldrsp
-    switch.__switch_to(cpu, prev, following)
+    switch.switch_to_task(cpu, prev, following)
     area.oldrsp = thread_info(kernel, after).usersp
     set_current(cpu, following)
     show_work(kernel, after)
@@ -44,7 +44,8 @@ def __switch_to(cpu: Cpu, prev: int, following: int) -> Steps:
 
 @c_function26
 def schedule_tail(cpu: Cpu, prev: int) -> Steps:
-    """A new task's first C function."""
+    """A new task's first C function: like all that come back to schedule(), it sees to the task that ran before."""
+    switch.finish_task_switch(cpu.kernel, prev)
     switch.schedule_tail(cpu)
     yield from load_segments(cpu)
     yield from restore_debugregs(cpu)

@@ -17,11 +17,13 @@ CALLS, WATCHPOINT = "classic-traced-system-calls", "classic-traced-watchpoint"
 INT80, SYSENTER, CSTAR = (f"classic-ia32-traced-{entry}" for entry in ("int80", "sysenter", "cstar"))
 WRITES = "classic-tracer-writes-registers"
 FORK, GS = "classic-traced-fork", "classic-load-gs-index-fault"
+STEPPED = "classic-single-stepped-fork"
+NATIVE = (CALLS, "traced-system-calls", WATCHPOINT, "traced-watchpoint", INT80, GS, WRITES, STEPPED)
 CHILD, INT3 = "classic-audited-child", "classic-schedule-after-int3"
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
-@pytest.mark.parametrize("name", [CALLS, "traced-system-calls", WATCHPOINT, "traced-watchpoint", INT80, GS, WRITES])
+@pytest.mark.parametrize("name", NATIVE)
 def test_a_native_run_of_its_program_ends_as_the_scenario_expects(name, tmp_path):
     scenario = find_scenario(name).scenario
     constants = "".join(f".set SYS_{call}, {number}\n" for number, call in SYSCALL_NAMES.items())

@@ -36,6 +36,8 @@ _NOT_SAVED = range(PtRegs.offset("r11"), PtRegs.offset("ax"), 8)
 """R11 to R8, which i386 entries leave open."""
 
 
+_VMALLOC = 0xFFFF_C940_0010_0000
+"""Of the vmalloc area: mapped when it is first touched."""
 _STALE = 0x5A5A_0000_0000
 
 
@@ -167,11 +169,26 @@ def checks() -> tuple[Check, ...]:
     fault = inject(event="page-not-present", address="user:here", at="user:here")
     open_again = inject(event="register", at="do_page_fault+0x1", hit=2, register="rflags", value=0x202)
     found.append(Check("#PF returns with IF set", _scenario("IF set", GETPID, fault, open_again)))
+    # C may leave anything in EDI, which says afterwards what counts as work.
+    irq = inject(event="irq", vector=0x30, at="user:here")
+    left = inject(event="register", at="exit_intr", register="rdi", value=0)
+    found.append(Check("interrupt, EDI 0", _scenario("EDI 0", GETPID, irq, left, _flag("do_IRQ", "NEED_RESCHED"))))
+    found.append(_idle())
     # Softirqs of a task's stack.
     table, end = inject(event="memory", at="ksoftirqd", address="percpu:softirq_pending", value=0x10), "[expect]\n"
     thread = find_scenario("classic-ksoftirqd").text.partition(end)[0]
     found.append(Check("softirqs in ksoftirqd", thread + table))
     return (*found, *_sysenter(), *_execve(), *_stale_words(), *rare.watchpoints("classic-traced-watchpoint"))
+
+
+def _idle() -> Check:
+    """The idle task may be preempted wherever interrupts are on; here it is leaving the CPU, and they are off."""
+    sleep = "    movl $SYS_nanosleep, %eax\n    leaq time(%rip), %rdi\n    xorl %esi, %esi\n    syscall\n"
+    asm = f"_start:\n{sleep}{EXIT}    .balign 8\ntime:\n    .quad 0, 1000\n"
+    at = {"at": "switch_to", "hit": 2}
+    fault = inject(event="exception", vector=Vector.PF.value, error_code=0, address=_VMALLOC, **at)
+    again = _flag("do_page_fault+0x1", "NEED_RESCHED").replace("flag =", "hit = 2\nflag =")
+    return Check("#PF of the idle task", _scenario("#PF of the idle task", asm, fault, again))
 
 
 def _sysenter() -> Iterator[Check]:
