@@ -194,3 +194,10 @@ EXTABLE .Lload_fs, .Lbad_fs
 .Lbad_fs:
     xorl    %edx, %edx
     jmp     .Lload_fs
+
+# void load_LDT(u16 selector).
+# Entry and exit: kernel GS, any stack.  Clobbers nothing.
+.globl load_LDT
+load_LDT:
+    lldt    %di
+    ret

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from emu.arch import Cr4, Efer, Rflags, Vector
 from emu.events import Event, EventType, Passed
-from emu.machine import semantics
+from emu.machine import engine_faults, semantics
 from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
@@ -153,6 +153,9 @@ class Core(Exceptions):
         kind = stop.kind
         if kind is StopKind.BREAK:
             return self._at_stop(stop.ip)
+        if kind is StopKind.FAULT and engine_faults.is_smap_alone(self, stop):
+            stop = self._without_smap(stop)
+            kind = stop.kind
         if kind is StopKind.COUNT or kind is StopKind.MMIO:
             if steps:
                 self.debug.executed()
@@ -166,6 +169,15 @@ class Core(Exceptions):
         else:
             self._complete(stop)
         return None
+
+    def _without_smap(self, stop: Stop) -> Stop:
+        """Once more, the instruction that the engine took for the kernel's."""
+        cpu, cr4 = self.cpu, self.cpu.cr4
+        cpu.cr2 = stop.old_cr2
+        cpu.set_control(cr4=cr4 & ~Cr4.SMAP)
+        again = self._execute(1, step_over=True)
+        cpu.set_control(cr4=cr4)
+        return again
 
     def _complete(self, stop: Stop) -> None:
         """The engine has passed an instruction that it leaves to us."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
-from emu.arch import PageFault, Vector, is_canonical
+from emu.arch import Cr4, PageFault, Vector, is_canonical
 from emu.machine.operands import memory_operands
-from emu.machine.registers import RBP
+from emu.machine.paging import Access, PageFaultError
+from emu.machine.registers import CS, RBP, SS
 from emu.machine.stop import Stop
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ _OSXSAVE = 1 << 18
 _MODIFYING = frozenset({"cmpxchg", "cmpxchg8b", "cmpxchg16b", "rol", "ror", "rcl", "rcr"})
 """What the decoder takes for readers."""
 _NOT_A_READ = int(PageFault.W | PageFault.I)
+_PAGE_IS_THERE = int(PageFault.P | PageFault.U)
+_PREFIXES = bytes((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
+_FAR = (b"\x9a", b"\xca", b"\xcb")
+_FAR_FRAME = 16
+"""Bytes: what these push or pop."""
 
 
 def correct(core: Exceptions, stop: Stop) -> tuple[int, int]:
@@ -30,6 +36,8 @@ def correct(core: Exceptions, stop: Stop) -> tuple[int, int]:
         if _crosses_the_hole(core, stop):
             core.cpu.cr2 = stop.old_cr2
             return (Vector.SS, 0) if is_stack_access(core, stop) else (Vector.GP, 0)
+        if not code & PageFault.U and core.cpu.cpl == 3 and is_far_transfer(core, stop) and _on_stack(core):
+            return vector, code | int(PageFault.U)
         if not code & _NOT_A_READ and _modifies(core, stop):
             return vector, code | int(PageFault.W)
     elif vector == Vector.UD:
@@ -51,6 +59,31 @@ def _modifies(core: Exceptions, stop: Stop) -> bool:
         and operand.address <= cr2 < operand.address + operand.size
         for operand in memory_operands(core.cpu, core.read_code(stop.ip, 15), stop.ip)
     )
+
+
+def is_far_transfer(core: Exceptions, stop: Stop) -> bool:
+    """Whether the instruction is a far CALL or RET, whose stack the engine accesses as the kernel would at any CPL."""
+    code = core.read_code(core.cpu.state.segs[CS].base + stop.ip, 15).lstrip(_PREFIXES)
+    return code[:1] in _FAR or (code[:1] == b"\xff" and code[1:2] != b"" and code[1] >> 3 & 7 == 3)
+
+
+def _on_stack(core: Exceptions) -> bool:
+    state = core.cpu.state
+    return abs(core.cpu.cr2 - state.segs[SS].base - core.cpu.sp) <= _FAR_FRAME
+
+
+def is_smap_alone(core: Exceptions, stop: Stop) -> bool:
+    """Whether a far CALL or RET at CPL 3 was kept from a stack of its own, by SMAP, which is not for user mode."""
+    cpu = core.cpu
+    if stop.vector != Vector.PF or stop.error_code & _PAGE_IS_THERE != PageFault.P or cpu.cpl != 3:
+        return False
+    if not (cpu.cr4 & Cr4.SMAP and is_far_transfer(core, stop) and _on_stack(core)):
+        return False
+    try:
+        core.linear.translate(cpu.cr2, Access(user=True, write=bool(stop.error_code & PageFault.W)))
+    except PageFaultError:
+        return False
+    return True
 
 
 def _crosses_the_hole(core: Exceptions, stop: Stop) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kernel_stubs.abi import PtRegs
+from emu.arch import Rflags
+from kernel_stubs.abi import PtRegs, Tif
 from kernel_stubs.binding import CFunction, Steps, registered
 from kernel_stubs.context import Cpu
 from kernel_stubs.fpu_lazy import math_state_restore, owns_fpu
@@ -29,7 +30,6 @@ SAME_AS = {
 }
 """C function -> that of linux-6 for the same exception."""
 BY_MODE = {
-    "do_debug": ("exc_debug_user", "exc_debug"),
     "do_machine_check": ("exc_machine_check_user", "exc_machine_check"),
 }
 """C function -> those of linux-6 for an exception in user mode and in the kernel."""
@@ -43,6 +43,18 @@ def call(function: CFunction, cpu: Cpu, regs: PtRegs, error_code: int) -> object
 
 def _body(user: CFunction, kernel: CFunction) -> Body:
     return lambda cpu, regs, error_code: call(user if regs.user_mode else kernel, cpu, regs, error_code)
+
+
+def _debug(cpu: Cpu, regs: PtRegs, error_code: int) -> object:
+    """#DB. SYSENTER keeps the TF of user mode: the kernel does without it, and the entry finds TIF_SINGLESTEP."""
+    newer = registered()
+    if regs.user_mode:
+        return newer["exc_debug_user"].function(cpu, regs)
+    stepping = regs.flags & Rflags.TF
+    newer["exc_debug"].function(cpu, regs)
+    if stepping and not regs.flags & Rflags.TF:
+        cpu.current.thread_info.flags |= Tif.SINGLESTEP
+    return None
 
 
 def _double_fault(cpu: Cpu, regs: PtRegs, error_code: int) -> object:
@@ -64,4 +76,5 @@ def register_all() -> None:
     for name, (user, kernel) in pairs.items():
         register26(name, _body(newer[user], newer[kernel]), (PtRegs, int))
     register26("do_device_not_available", _device_not_available, (PtRegs, int))
+    register26("do_debug", _debug, (PtRegs, int))
     register26("do_double_fault", _double_fault, (PtRegs, int))

@@ -7,7 +7,7 @@ from bare import CODE, GDT, GDT_WORDS, HANDLERS, KERNEL, KSTACK, SP0, USER, USER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu.arch import Efer, Msr, Rflags, Vector
+from emu.arch import Cr4, Efer, Msr, PageFault, Rflags, Vector
 from emu.events import GsSwapped, MsrWritten, Returned, SystemCall
 from emu.machine.profile import Profile
 from emu.machine.registers import R11, RAX, RBX, RCX, RDX
@@ -287,3 +287,27 @@ def test_user_mode_swapgs_and_rdmsr_are_gp():
         it = bare(code, user=True)
         it.run()
         assert it.entered() == Vector.GP, code
+
+
+def far_call(sp):
+    it = bare("lcall *(%rax)\n nop\n nop\n hlt", user=True, profile=Profile(smap=True))
+    it.machine.memory.write(USER + 0x1000, struct.pack("<IH", USER + 0x1100, USER_CS))
+    it.machine.memory.write(USER + 0x1100, b"\x90\xcb")  # NOP, RETF
+    it.core.cpu.set_register(0, USER + 0x1000)
+    it.core.cpu.sp = sp
+    return it
+
+
+def test_a_far_call_of_user_mode_and_its_return_use_the_stack_of_user_mode():
+    it = far_call(USER_STACK)
+    it.run(4)
+    assert (it.core.cpu.ip, it.core.cpu.sp, it.events) == (USER + 3, USER_STACK, [])
+    assert it.core.cpu.cr4 & Cr4.SMAP
+
+
+def test_a_far_call_without_a_stack_is_a_page_fault_of_user_mode():
+    it = far_call(0x70_0000)
+    it.run()
+    assert it.entered() == Vector.PF
+    assert it.frame(error_code=True)[:2] == (PageFault.W | PageFault.U, USER)
+    assert it.core.cpu.cr2 == 0x70_0000 - 4

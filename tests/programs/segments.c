@@ -1,5 +1,6 @@
 /* Segments of a program's own: modify_ldt, far jumps to 16-bit and 32-bit code, signals that interrupt it and return
-   to it, stacks of 16 bits whose upper half of ESP nobody may see. */
+   to it, stacks of 16 bits whose upper half of ESP nobody may see. With an argument only what Linux 2.6 returns to as
+   well: its IRETQ to a 16-bit stack shows the kernel's ESP, and one that refuses the frame is the end of the task. */
 #define _GNU_SOURCE
 #include <asm/ldt.h>
 #include <errno.h>
@@ -21,6 +22,7 @@ static char alternate[65536] __attribute__((aligned(64)));
 static unsigned long selectors;
 static long want_sp;
 static volatile long seen[8];
+static int all;
 
 static int modify(int function, void *p, unsigned long size) { return syscall(SYS_modify_ldt, function, p, size); }
 
@@ -59,6 +61,8 @@ static void back(int sig, siginfo_t *i, void *context)
 
 static void try(const char *name, int cs, int ss, unsigned long sp)
 {
+    int refused = cs == LDT(DATA) || ss == LDT(CODE32) || cs == LDT(600) || cs == LDT(900) || sp == 0x300;
+    if (!all && (refused || ss == LDT(STACK16))) return;
     printf("%s\n", name);
     selectors = (unsigned long)cs | (unsigned long)ss << 48;
     want_sp = sp;
@@ -67,8 +71,9 @@ static void try(const char *name, int cs, int ss, unsigned long sp)
 
 static void quiet(int sig) { (void)sig; seen[4]++; }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    all = argc < 2;
     setvbuf(stdout, NULL, _IONBF, 0);
     unsigned char buffer[256];
     printf("read nothing %d, default %d, bad %d\n", modify(0, buffer, 256), modify(2, buffer, 256), modify(7, buffer, 256));
