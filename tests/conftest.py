@@ -9,6 +9,12 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 
+# Dozens of tests start entry64 in a process of its own, and xdist its workers: where somebody forbids byte code, each of
+# these would compile all of it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Where ENTRY64_NO_SKIP is set (CI installs every tool), a skip is a failure."""

@@ -135,11 +135,13 @@ def cover(files: Iterable[ScenarioFile], kernels: Sequence[str], sources: Overri
             continue
         prepared = prepare(file, own_sources=sources)
         image = prepared.options.image
-        _, places = by_image.setdefault(id(image), (image, sites(image)))
-        for address, site in places.items():
-            if site not in known[kernel]:
-                instruction = image.instruction_at(address)
-                known[kernel][site] = (address, image.symbolize(address), str(instruction))
+        if id(image) not in by_image:
+            by_image[id(image)] = (image, sites(image))
+            for address, site in by_image[id(image)][1].items():
+                if site not in known[kernel]:
+                    instruction = image.instruction_at(address)
+                    known[kernel][site] = (address, image.symbolize(address), str(instruction))
+        _, places = by_image[id(image)]
         recorder = ExecutedAddresses()
         for _ in run_prepared(prepared, file.name, lambda _case, recorder=recorder: (recorder,)):  # type: ignore[misc]
             pass

@@ -5,6 +5,8 @@ They are the labels below, and what follows each instruction that loads CR3, RSP
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from asm import Image, Instruction
 
 _LABELS = """
@@ -18,6 +20,7 @@ LABELS = tuple(_LABELS.split())
 """Of both images: what tells one way through the entry code from another."""
 
 
+@lru_cache(maxsize=8)  # an image is booted many times
 def milestones(image: Image) -> frozenset[int]:
     """The addresses, of those labels that the image has and of its own instructions; no C function is among them."""
     found = {image.symbols[name] for name in LABELS if name in image.symbols}

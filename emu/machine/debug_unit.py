@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from emu.arch import Cr4, Rflags, Vector
 from emu.events import EventType
 from emu.machine.delivery import Interruption
-from emu.machine.operands import repetitions
+from emu.machine.operands import iterates, repetitions
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.stop import Stop
 
@@ -66,7 +66,7 @@ class DebugUnit:
     def executed(self) -> None:
         """The engine has executed the one instruction, or the iterations of one, that it was allowed."""
         cpu = self.core.cpu
-        if cpu.flags & _RF and cpu.ip != self._start:
+        if cpu.flags & _RF and not self._within():
             cpu.flags &= ~_RF
             if self.core.code_byte(self._start) == _PUSHF:  # pushes RF as 0; the engine does not
                 stack = Access(write=True, user=cpu.cpl == 3)  # as the PUSHF just had
@@ -97,13 +97,18 @@ class DebugUnit:
         self.delayed = self._noted = 0
         self.core.cpu.accesses.clear()
 
+    def _within(self) -> bool:
+        """Whether RIP is where it was because a REP instruction has iterations left; a branch to itself is done."""
+        start = self._start
+        return self.core.cpu.ip == start and iterates(self.core.read_code(start, 15))
+
     def _trap(self, bits: int) -> None:
         self.delayed = 0
         if bits:
             cpu = self.core.cpu
             cpu.state.dr[6] |= bits
             cpu.mark_dirty()
-            within = not bits & DR6_BS and cpu.ip == self._start  # between iterations of a REP instruction
+            within = not bits & DR6_BS and self._within()
             self.core.deliver(Interruption(Vector.DB, EventType.HWEXC, cpu.ip, resume=within))
 
     def reported(self, stop: Stop) -> None:
@@ -115,7 +120,7 @@ class DebugUnit:
             cpu.flags |= _RF  # suppressed behind MOV SS, as if RF were set (SDM 17.3.1.1)
             return
         stepped = bool(cpu.flags & _TF)
-        if stepped and cpu.flags & _RF and cpu.ip != self._start:
+        if stepped and cpu.flags & _RF and not self._within():
             cpu.flags &= ~_RF
         bits = matches | self._hits() | self.delayed | (DR6_BS if stepped else 0)
         self.delayed = 0

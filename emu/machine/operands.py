@@ -27,6 +27,8 @@ _long, _compatible = Cs(CS_ARCH_X86, CS_MODE_64), Cs(CS_ARCH_X86, CS_MODE_32)
 _long.detail = _compatible.detail = True
 _MASK = (1 << 64) - 1
 _REP_PREFIXES = {0xF2, 0xF3, 0x66, *range(0x40, 0x50)}
+_ALL_PREFIXES = _REP_PREFIXES | {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67}
+_STRINGS = {bytes([opcode]) for opcode in (*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0))}
 _PLAIN_STRINGS = {bytes([opcode]) for opcode in (0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD)}  # these end with RCX = 0 only
 _BRANCHES = frozenset({CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET})
 _NUMBERS = {name: (n, 8) for n, name in enumerate(REGISTER_NAMES)}
@@ -98,6 +100,12 @@ def repetitions(cpu: Cpu, code: bytes) -> int:
     if opcode in _PLAIN_STRINGS and (0xF2 in prefixes or 0xF3 in prefixes) and cpu.long_mode_code:
         return max(cpu.state.regs[RCX], 1)
     return 1
+
+
+def iterates(code: bytes) -> bool:
+    """Whether the instruction in `code` may stand before an iteration of its own: a string instruction with REP."""
+    prefixes = code[: next((n for n, byte in enumerate(code) if byte not in _ALL_PREFIXES), len(code))]
+    return code[len(prefixes) : len(prefixes) + 1] in _STRINGS and (0xF2 in prefixes or 0xF3 in prefixes)
 
 
 def address_of(cpu: Cpu, code: bytes) -> int | None:

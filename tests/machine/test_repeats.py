@@ -56,3 +56,15 @@ def test_a_repeat_that_may_end_early_is_stepped():
     assert (core.cpu.register(RCX), core.cpu.register(RBX)) == (4, 7)
     assert not core.cpu.flags & RF
     assert core.cpu.ip > CODE
+
+
+@pytest.mark.parametrize("branch", ["jmp 1b", "loop 1b", "jz 1b"])
+def test_rf_ends_with_a_branch_to_itself(branch):
+    """An event that comes later pushes RF as 0 (SDM volume 3B, 17.3.1.1), and the branch is not stepped for ever."""
+    it = bare(f"movl $900, %ecx\n xorl %eax, %eax\n 1: {branch}\n hlt")
+    it.run(2)
+    branch_at = it.core.cpu.ip
+    it.core.cpu.flags |= RF
+    assert engine_runs(it, 500) < 20
+    assert (it.core.clock, it.core.cpu.ip) == (502, branch_at)
+    assert not it.core.cpu.flags & RF
