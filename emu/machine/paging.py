@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from enum import IntEnum
+from struct import Struct
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rflags, is_canonical
 from emu.machine.memory import Memory
@@ -26,6 +27,7 @@ class Pte(IntEnum):
     NX = 1 << 63
 
 
+_TABLE = Struct("<512Q")
 ADDRESS_MASK = 0x000F_FFFF_FFFF_F000
 RESERVED_MASK = 0x000F_FF00_0000_0000 & ~0x000000FFFFFFFFFF
 """Physical-address bits above MAXPHYADDR = 40, which must be 0."""
@@ -199,8 +201,7 @@ def mappings(memory: Memory, root: int) -> Iterator[tuple[int, int, int]]:
     """(linear address, leaf entry, size) of every present leaf, in address order."""
 
     def visit(table: int, level: int, base: int) -> Iterator[tuple[int, int, int]]:
-        for index in range(512):
-            entry = memory.read_u64(table + index * 8)
+        for index, entry in enumerate(_TABLE.unpack(memory.read(table, PAGE_SIZE))):
             if not entry & Pte.P:
                 continue
             address = base | index << (12 + 9 * level)
