@@ -9,8 +9,8 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 
-# Dozens of tests start entry64 in a process of its own, and xdist its workers: where somebody forbids byte code, each of
-# these would compile all of it again.
+# Dozens of tests start entry64 in a process of its own, and xdist its workers: where somebody forbids byte code, each
+# of these would compile all of it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

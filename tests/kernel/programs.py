@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,6 @@ from kernel_stubs.kernel_image import build_image
 from kernel_stubs.netdev import NET_VECTOR
 from kernel_stubs.siginfo import signal_name
 
-SOURCES = Path(__file__).parents[1] / "programs"
 BUDGET = 5_000_000_000
 """Idle time is cheap."""
 BOOTED = 10_000
@@ -37,30 +34,6 @@ DEVICE_STEP = 5_000
 
 Outcome = tuple[str, list[str]]
 """How it ended, and the lines of its standard output."""
-
-
-@functools.cache
-def has_m32() -> bool:
-    """Whether gcc makes static i386 programs."""
-    probe = subprocess.run(
-        ["gcc", "-m32", "-static", "-x", "c", "-o", "/dev/null", "-"],
-        input=b"int main(void) { return 0; }", capture_output=True, check=False,
-    )  # fmt: skip
-    return probe.returncode == 0
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="entry64-programs-")
-
-
-@functools.cache
-def compiled(name: str, *flags: str) -> Path:
-    """The static executable of a program."""
-    target = Path(_folder().name) / "".join((name, *flags)).replace("/", "_")
-    source = SOURCES / f"{name}.c"
-    subprocess.run(["gcc", "-static", "-O1", "-w", "-pthread", *flags, "-o", target, source], check=True)
-    return target
 
 
 @functools.cache
@@ -177,6 +150,3 @@ def outcome(
         assert not found, "\n".join(found[0].lines())
     output = b"".join(data for descriptor, data in system.kernel.output if descriptor == 1)
     return end.text, output.decode().splitlines()
-
-
-HAS_GCC = shutil.which("gcc") is not None

@@ -1,14 +1,12 @@
 """32-bit programs: compatibility mode, INT 0x80, SYSENTER (Intel) and SYSCALL (AMD), compared with the host."""
 
 import random
-import shutil
 import struct
-import subprocess
-from pathlib import Path
 
 import pytest
 from booted import in_user, start
-from programs import compiled, native
+from c_programs import compiled, has_m32
+from programs import native
 
 from emu.errors import ProgramError
 from emu.events import CCalled, SystemCall
@@ -24,18 +22,7 @@ from kernel_stubs.syscalls import table
 from kernel_stubs.syscalls.names32 import IA32_SYSCALL_NAMES
 from tests.elf32 import EXIT_WITH_EAX, elf32
 
-PROGRAMS = Path(__file__).parents[1] / "programs"
 LIMIT = 5_000_000_000
-
-
-def has_m32():
-    if not shutil.which("gcc"):
-        return False
-    probe = subprocess.run(
-        ["gcc", "-m32", "-static", "-x", "c", "-o", "/dev/null", "-"],
-        input=b"int main(void) { return 0; }", capture_output=True, check=False,
-    )  # fmt: skip
-    return probe.returncode == 0
 
 
 needs_m32 = pytest.mark.skipif(not has_m32(), reason="gcc -m32 -static does not work here")

@@ -4,7 +4,8 @@ import re
 
 import pytest
 from booted import start
-from programs import HAS_GCC, compiled, native, outcome
+from c_programs import HAS_GCC, compiled
+from programs import native, outcome
 
 from emu.machine.end import EndKind
 from kernel_stubs import mm

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from c_programs import HAS_GCC, compiled, has_m32
 from programs import (
-    HAS_GCC,
     NMI_97,
     QUIET,
     TIMER_50,
@@ -16,8 +16,6 @@ from programs import (
     TWO_CPUS,
     Condition,
     Outcome,
-    compiled,
-    has_m32,
     native,
     outcome,
     packets,

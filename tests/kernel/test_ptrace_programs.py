@@ -1,10 +1,7 @@
 """C programs that trace or step themselves: compiled here, run by the host's kernel and by both of ours, judged."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
+from c_programs import HAS_GCC, compiled, has_m32
 from programs import native
 
 from emu.lab.invariants import Judge
@@ -15,7 +12,6 @@ from kernel_stubs.boot import BootOptions, boot
 from kernel_stubs.elf import load_elf
 from kernel_stubs.kernel_image import build_image
 
-PROGRAMS = Path(__file__).parents[1] / "programs"
 BUDGET = 100_000_000
 """Idle time is cheap."""
 BOOTED = 10_000
@@ -23,30 +19,7 @@ BOOTED = 10_000
 MANY = 100
 """NMIs that a run must have had for it to show anything."""
 
-pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
-
-
-def has_m32():
-    probe = subprocess.run(
-        ["gcc", "-m32", "-static", "-x", "c", "-o", "/dev/null", "-"],
-        input=b"int main(void) { return 0; }", capture_output=True, check=False,
-    )  # fmt: skip
-    return probe.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """(name of a program, flags) -> path of its static executable."""
-    folder = tmp_path_factory.mktemp("programs")
-
-    def compile_program(name, *flags):
-        target = folder / "".join((name, *flags))
-        if not target.exists():
-            source = PROGRAMS / f"{name}.c"
-            subprocess.run(["gcc", "-static", "-O1", "-w", *flags, "-o", target, source], check=True)
-        return target
-
-    return compile_program
+pytestmark = pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
 
 
 def outcome(path, *arguments, kernel="linux-6", vendor="intel", nmi_every=0, **options):
@@ -76,18 +49,18 @@ def outcome(path, *arguments, kernel="linux-6", vendor="intel", nmi_every=0, **o
 
 
 @pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
-def test_a_tracer_sees_what_it_sees_natively(compiled, kernel):
+def test_a_tracer_sees_what_it_sees_natively(kernel):
     path = compiled("tracer")
     assert outcome(path, kernel=kernel) == native(path)
 
 
 @pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
-def test_a_process_that_has_stopped_stops_again_when_its_tracer_goes(compiled, kernel):
+def test_a_process_that_has_stopped_stops_again_when_its_tracer_goes(kernel):
     path = compiled("tracer")
     assert outcome(path, "group_stop", kernel=kernel) == native(path, "group_stop")
 
 
-def test_a_32_bit_tracer_sees_what_it_sees_natively(compiled):
+def test_a_32_bit_tracer_sees_what_it_sees_natively():
     if not has_m32():
         pytest.skip("gcc -m32 -static does not work here")
     path = compiled("tracer", "-m32", "-DNO_SIGNALS")
@@ -95,13 +68,13 @@ def test_a_32_bit_tracer_sees_what_it_sees_natively(compiled):
 
 
 @pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
-def test_nmis_change_nothing_for_a_tracer(compiled, kernel):
+def test_nmis_change_nothing_for_a_tracer(kernel):
     path = compiled("tracer")
     assert outcome(path, "watchpoint", kernel=kernel, nmi_every=97) == native(path, "watchpoint")
 
 
 @pytest.mark.parametrize(("kernel", "cpus"), [("linux-6", 2), ("linux-2.6", 1)])
-def test_a_busy_timer_changes_nothing_for_a_tracer(compiled, kernel, cpus):
+def test_a_busy_timer_changes_nothing_for_a_tracer(kernel, cpus):
     path = compiled("tracer")
     assert outcome(path, kernel=kernel, cpus=cpus, timer_period=211) == native(path)
 
@@ -117,7 +90,7 @@ def any_vendors(result):
 
 
 @pytest.mark.parametrize("vendor", FAST_CALLS)
-def test_a_32_bit_program_that_steps_itself_traps_where_it_does_natively(compiled, vendor):
+def test_a_32_bit_program_that_steps_itself_traps_where_it_does_natively(vendor):
     if not has_m32():
         pytest.skip("gcc -m32 -static does not work here")
     path = compiled("step32", "-m32")
@@ -126,12 +99,12 @@ def test_a_32_bit_program_that_steps_itself_traps_where_it_does_natively(compile
     assert any_vendors(ours) == any_vendors(native(path))
 
 
-def test_a_64_bit_program_that_steps_itself_traps_where_it_does_natively(compiled):
+def test_a_64_bit_program_that_steps_itself_traps_where_it_does_natively():
     path = compiled("step")
     assert outcome(path) == native(path)
 
 
-def test_in_linux_26_a_step_over_syscall_traps_at_once(compiled):
+def test_in_linux_26_a_step_over_syscall_traps_at_once():
     """SYSRETQ that sets TF traps before the next instruction, IRETQ, which today's kernels take then, behind it."""
     path = compiled("step")
     text, lines = native(path)
@@ -147,7 +120,7 @@ def test_in_linux_26_a_step_over_syscall_traps_at_once(compiled):
     assert outcome(path, kernel="linux-2.6") == (text, expected)
 
 
-def test_tf_that_is_lost_at_the_first_instructions_of_sysenter_is_noticed(compiled, monkeypatch):
+def test_tf_that_is_lost_at_the_first_instructions_of_sysenter_is_noticed(monkeypatch):
     if not has_m32():
         pytest.skip("gcc -m32 -static does not work here")
     path = compiled("step32", "-m32")
@@ -157,12 +130,12 @@ def test_tf_that_is_lost_at_the_first_instructions_of_sysenter_is_noticed(compil
 
 
 @pytest.mark.parametrize("kernel", ["linux-6", "linux-2.6"])
-def test_stops_and_deaths_are_told_as_natively(compiled, kernel):
+def test_stops_and_deaths_are_told_as_natively(kernel):
     path = compiled("jobs")
     assert outcome(path, kernel=kernel) == native(path)
 
 
-def test_stops_and_deaths_are_told_on_two_cpus_with_a_busy_timer(compiled):
+def test_stops_and_deaths_are_told_on_two_cpus_with_a_busy_timer():
     path = compiled("jobs")
     assert outcome(path, cpus=2, timer_period=211) == native(path)
 
@@ -174,5 +147,5 @@ NT = "0x4000"
 @pytest.mark.parametrize(
     ("kernel", "seed", "kept_from"), [("linux-6", 1, ()), ("linux-6", 6, ()), ("linux-2.6", 1, (NT,))]
 )
-def test_whatever_a_tracer_does_to_a_task_the_kernel_is_sound(compiled, kernel, seed, kept_from):
+def test_whatever_a_tracer_does_to_a_task_the_kernel_is_sound(kernel, seed, kept_from):
     assert outcome(compiled("tracefuzz"), str(seed), "12", *kept_from, kernel=kernel)[0] == "exited with status 0"

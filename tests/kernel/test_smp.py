@@ -1,11 +1,10 @@
 """Several CPUs: how they start, where tasks go, what CPUs tell each other; programs on two of them."""
 
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from booted import start
+from c_programs import HAS_GCC, compiled
 
 from emu.machine.core import EndKind
 from emu.machine.schedule import Interleaving
@@ -14,7 +13,6 @@ from kernel_stubs.elf import load_elf
 from kernel_stubs.irq import irq_desc
 from kernel_stubs.sched import percpu_of
 
-PROGRAMS = Path(__file__).parents[1] / "programs"
 LIMIT = 50_000_000
 ON_EACH_CPU = """
 _start:
@@ -99,25 +97,10 @@ def test_an_unmapped_page_is_gone_on_all_cpus():
     assert irq_desc(it.system.kernel, SystemVector.CALL_FUNCTION).count == 1
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    if not shutil.which("gcc"):
-        pytest.skip("gcc is not installed")
-    folder = tmp_path_factory.mktemp("smp")
-
-    def compile_program(name):
-        target = folder / name
-        if not target.exists():
-            flags = ["-static", "-O1", "-w", "-pthread"]
-            subprocess.run(["gcc", *flags, "-o", target, PROGRAMS / f"{name}.c"], check=True)
-        return target
-
-    return compile_program
-
-
+@pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
 @pytest.mark.parametrize("interleaving", [None, Interleaving(70, 1), Interleaving(5000, 2)], ids=str)
 @pytest.mark.parametrize("name", ["processes", "threads", "pipeline"])
-def test_two_cpus_print_what_the_host_prints(compiled, name, interleaving):
+def test_two_cpus_print_what_the_host_prints(name, interleaving):
     path = compiled(name)
     program = load_elf(path.read_bytes(), name)
     it = start(program, argv=(name.encode(),), cpus=2, interleaving=interleaving)

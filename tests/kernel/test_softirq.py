@@ -1,11 +1,8 @@
 """Softirqs, ksoftirqd, tasklets, and the network card's way through all of them to a process."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 from booted import SPIN, in_user, start
+from c_programs import HAS_GCC, compiled
 
 from emu.events import CCalled
 from kernel_stubs import irq, netdev
@@ -16,7 +13,6 @@ from kernel_stubs.softirq import SOFTIRQ_OFFSET, Softirq, open_softirq, raise_so
 from kernel_stubs.tasklet import Tasklet, tasklet_function, tasklet_init, tasklet_schedule
 
 VECTOR = 0x36
-PACKETS = Path(__file__).parents[1] / "programs" / "packets.c"
 served = []
 
 
@@ -130,11 +126,9 @@ def test_a_disabled_tasklet_waits():
     assert served == [7]
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
-def test_packets_reach_a_process_as_sigio(tmp_path):
-    target = tmp_path / "packets"
-    subprocess.run(["gcc", "-static", "-O1", "-w", "-o", target, PACKETS], check=True)
-    it = start(load_elf(target.read_bytes(), "packets"), argv=(b"packets",))
+@pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
+def test_packets_reach_a_process_as_sigio():
+    it = start(load_elf(compiled("packets").read_bytes(), "packets"), argv=(b"packets",))
     while it.stdout != b"ready\n":
         it.run(1000)
     for _ in range(5):

@@ -1,10 +1,9 @@
 """linux-2.6: 32-bit programs."""
 
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from c_programs import compiled, has_m32
 from classic import EXIT, run
 
 from emu.lab.rig import Rig
@@ -18,8 +17,6 @@ from kernel_stubs.kernel_image import build_image
 from kernel_stubs.syscalls import compat
 from tests.elf32 import BASE, EXIT_WITH_EAX, elf32
 
-PROGRAMS = Path(__file__).parents[1] / "programs"
-
 
 def run_elf(data, *arguments, vendor="intel", **options):
     profile = Profile(vendor=vendor)
@@ -30,15 +27,7 @@ def run_elf(data, *arguments, vendor="intel", **options):
     return facts
 
 
-def has_m32():
-    probe = subprocess.run(
-        ["gcc", "-m32", "-static", "-x", "c", "-o", "/dev/null", "-"],
-        input=b"int main(void) { return 0; }", capture_output=True, check=False,
-    )  # fmt: skip
-    return probe.returncode == 0
-
-
-needs_m32 = pytest.mark.skipif(not shutil.which("gcc") or not has_m32(), reason="gcc -m32 -static does not work here")
+needs_m32 = pytest.mark.skipif(not has_m32(), reason="gcc -m32 -static does not work here")
 
 
 def native(path, *arguments):
@@ -57,9 +46,8 @@ def native(path, *arguments):
         ("step32", "intel", (), ()),
     ],
 )
-def test_the_output_is_that_of_a_native_run(name, vendor, theirs, ours, tmp_path):
-    path = tmp_path / name
-    subprocess.run(["gcc", "-m32", "-static", "-O1", "-w", "-o", path, PROGRAMS / f"{name}.c"], check=True)
+def test_the_output_is_that_of_a_native_run(name, vendor, theirs, ours):
+    path = compiled(name, "-m32")
     facts = run_elf(path.read_bytes(), *ours, vendor=vendor, ram_bytes=64 << 20)
     code = -facts.signal if facts.signal else facts.exit_code
     found, expected = (code, facts.stream(1).decode().splitlines()), native(path, *theirs)

@@ -156,7 +156,9 @@ def test_a_device_is_not_read() -> None:
 
 
 def test_a_reader_that_goes_away_ends_the_program(tmp_path: Path) -> None:
-    writer = "_start: movl $1, %eax\nmovl $1, %edi\nleaq _start(%rip), %rsi\nmovl $64, %edx\nsyscall\njmp _start\n"
+    count = "movl $200000, %ecx\n1: decl %ecx\njnz 1b\n"  # output is written every million instructions
+    write = "movl $1, %eax\nmovl $1, %edi\nleaq _start(%rip), %rsi\nmovl $64, %edx\nsyscall\n"
+    writer = f"_start: {write}{count}jmp _start\n"
     program = elf(tmp_path, writer)
     command = [sys.executable, "-m", "emu.cli", "exec", "--budget", "100000000", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
