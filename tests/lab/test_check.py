@@ -122,6 +122,35 @@ def test_a_known_hole_passes_where_it_is_and_fails_where_it_is_not(tmp_path, bro
     assert "the known hole is not there any more: GS nesting at end_repeat_nmi (for this test)" in done.output
 
 
+SYSENTER = FOLDER / "classic-ia32-sysenter.toml"
+"""Its run breaks `frames` at SYSEXIT without any event; its sweep, at the IRETQ of INT 0x80 as well."""
+IN_INT80 = 'events = ["irq"]\nwindow = "ia32_syscall..ia32_syscall+0x4"\n'
+
+
+def swept_sysenter(tmp_path, without):
+    head, *holes = SYSENTER.read_text().partition("[sweep]")[0], *SYSENTER.read_text().split("\n[[sweep.known]]")[1:]
+    assert len(holes) == 2
+    known = "".join(f"[[sweep.known]]{hole}\n" for hole in holes if f'"{without}"' not in hole)
+    (tmp_path / "a.toml").write_text(f"{head}[sweep]\n{IN_INT80}{known}")
+    return check(tmp_path / "a.toml", "--jobs", "1")
+
+
+def test_a_known_hole_that_needs_no_event_does_not_end_the_sweep(tmp_path):
+    done = swept_sysenter(tmp_path, without="nothing")
+    assert (done.exit_code, "sweep irq:" in done.output) == (0, True), done.output
+
+
+def test_what_a_run_breaks_without_any_event_is_not_swept_if_nobody_knows(tmp_path):
+    done = swept_sysenter(tmp_path, without="sysexit_from_sys_call")
+    assert (done.exit_code, "not swept, for it fails without any event" in done.output) == (1, True)
+
+
+def test_the_same_invariant_at_another_place_than_the_known_one_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("emu.lab.minimise.MAX_TRIES", 0)
+    done = swept_sysenter(tmp_path, without="iret_label")
+    assert (done.exit_code, "frames at iret_label" in done.output) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

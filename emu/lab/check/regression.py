@@ -11,7 +11,7 @@ from emu.errors import ScenarioError
 from emu.lab.minimise import Finding
 from emu.lab.report import ending, problems
 from emu.lab.run import Prepared, Report, prepare, run_prepared
-from emu.lab.scenario import Known, ScenarioFile, Sweep
+from emu.lab.scenario import ScenarioFile, Sweep
 from emu.lab.shipped import find_scenario, shipped_names
 from emu.lab.sweep.command import sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
@@ -123,7 +123,7 @@ def checked_sweep(
     holes = [(index, known) for index, known in enumerate(spec.known) if full or not known.full]
 
     def known_hole(invariant: str, where: str) -> bool:
-        return any(_is_known(invariant, where, known) for _, known in holes)
+        return any(known.means(invariant, where) for _, known in holes)
 
     store = Store(None)
     asked = file.where("sweep", "window")
@@ -155,7 +155,7 @@ def checked_sweep(
         details.append(f"{file.name}:{line}: {text}")
         found.append(Problem("window", text, file.name, line, kernel=""))
     for index, known in holes:
-        if not any(_is_known(finding.invariant, finding.where, known) for finding in swept.findings):
+        if not any(known.means(one.invariant, one.where) for one in (*swept.findings, *swept.shown)):
             line = file.lines.of(("sweep", "known", index))
             text = f"the known hole is not there any more: {known.invariant} at {known.at} ({known.reason})"
             details.append(f"{file.name}:{line}: {text}")
@@ -175,11 +175,6 @@ def text_lines(results: Sequence[Checked]) -> Iterator[str]:
         elif not result.passed and len(runs) > 1:
             yield f"  FAIL {result.name}"
         yield from (f"    {line}" for line in result.details)
-
-
-def _is_known(invariant: str, where: str, known: Known) -> bool:
-    place = where.partition(" ")[0]
-    return invariant == known.invariant and known.at in (place, place.partition("+")[0])
 
 
 def _problem(

@@ -29,6 +29,8 @@ class Invariant:
         self.view = view
         self.chain = chain
         self.reproduce = reproduce
+        self.forgiven: frozenset[tuple[str, str]] = frozenset()
+        """(invariant, place) of violations that do not count."""
         self.violations: list[Violation] = []
         # Values are bound methods, each for one kind of event.
         self.handlers: Mapping[type[Event], Callable[[Any], None]] = {}
@@ -70,6 +72,8 @@ class Invariant:
         self._note(message, end.ip, self.view.core(cpu).clock, cpu, self.chain.describe(cpu))
 
     def _note(self, message: str, ip: int, clock: int, cpu: int, chain: tuple[str, ...]) -> None:
+        if self.forgiven and (self.name, self.view.where(ip)) in self.forgiven:
+            return
         self.chain.broken = True
         if len(self.violations) < MAX_VIOLATIONS:
             where, registers = self.view.where(ip), self.view.registers(cpu)

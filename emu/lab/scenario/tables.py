@@ -107,6 +107,11 @@ class Known(Model):
     full: bool = False
     """Whether only the full sweep (`check --full`) comes to it, for the scenario declares a smaller one."""
 
+    def means(self, invariant: str, where: str) -> bool:
+        """Whether a violation, at a place as messages write it, is this hole."""
+        place = where.partition(" ")[0]
+        return invariant == self.invariant and self.at in (place, place.partition("+")[0])
+
 
 VARIABLES = (
     *REGISTER_NAMES, "rflags", "fs_base", "gs_base", "ds", "es", "fs", "gs", "ss",

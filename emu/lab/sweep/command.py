@@ -40,12 +40,14 @@ class Swept:
     boundaries: int
     counts: dict[str, int]
     broken: tuple[Violation, ...]
-    """Violations of the run without any event: there is no sweep then."""
+    """Violations of the run without any event, but for known holes: there is no sweep then."""
     findings: tuple[Finding, ...]
     unreached: tuple[str, ...] = ()
     """Ranges of the window where the scenario never is."""
     variations: int = 0
     """Runs with other values of what user mode controls."""
+    shown: tuple[Violation, ...] = ()
+    """Known holes that the run without any event has already."""
 
     @property
     def clean(self) -> bool:
@@ -68,7 +70,7 @@ def sweep(
     if hire is None:
         prepare_workers()
     scenes = [Scene(file.name, file.text, options) for file in files]
-    broken = [scene.baseline().violations for scene in scenes]
+    broken = [scene.broken() for scene in scenes]
     units: list[Unit] = []
     total = 0
     keys = [scene.key() for scene in scenes]
@@ -100,9 +102,9 @@ def sweep(
             progress(ready, total, cases, found)
     return [
         Swept(
-            scene.file.name, key, scene.boundaries, store.counts(key), tuple(bad),
+            scene.file.name, key, scene.boundaries, store.counts(key), bad,
             () if not minimise else tuple(findings(_rows(store, key), scene, known)), scene.unreached,
-            scene.rows,
+            scene.rows, scene.shown,
         )
         for scene, key, bad in zip(scenes, keys, broken, strict=True)
     ]  # fmt: skip
@@ -139,6 +141,7 @@ def text_lines(result: Swept) -> Iterator[str]:
     varied = f" and {result.variations:,} variations" if result.variations else ""
     yield f"{result.scenario}: {result.boundaries:,} boundaries{varied}, {cases:,} cases: {words or 'none'}"
     yield f"  {counts['merged']:,} merged with a case of the same state, {counts['to the end']:,} run to the end"
+    yield from (f"  without any event already: {one.invariant} at {one.where}, a known hole" for one in result.shown)
     yield from (f"  never at {part}" for part in result.unreached)
     for finding in result.findings:
         yield from (f"  {line}" for line in finding.lines())
@@ -155,6 +158,7 @@ def as_json(results: list[Swept]) -> str:
             "counts": result.counts,
             "clean": result.clean,
             "baseline_violations": [violation.as_dict() for violation in result.broken],
+            "known_in_baseline": [violation.as_dict() for violation in result.shown],
             "unreached": list(result.unreached),
             "findings": [finding.as_dict() for finding in result.findings],
         }
