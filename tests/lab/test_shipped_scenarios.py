@@ -62,8 +62,8 @@ ENTRIES_AND_EXITS = {
     "entry_SYSENTER_compat entry_SYSCALL_compat sysret32_from_system_call",
     "linux-2.6": "system_call ret_from_sys_call sysret_check sysret_unsafe_stack int_ret_from_sys_call error_entry "
     "error_exit ret_from_intr retint_swapgs restore_args iret_label paranoid_exit paranoid_swapgs paranoid_restore "
-    "paranoid_userspace nmi debug machine_check ia32_syscall ia32_sysenter_target sysexit_from_sys_call ia32_cstar_target "
-    "sysretl_from_sys_call",
+    "paranoid_userspace nmi debug machine_check ia32_syscall ia32_sysenter_target sysexit_from_sys_call "
+    "ia32_cstar_target sysretl_from_sys_call",
 }
 
 

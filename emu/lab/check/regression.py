@@ -154,8 +154,9 @@ def checked_sweep(
         text = f"the scenario is never at {part}, so nothing is swept there"
         details.append(f"{file.name}:{line}: {text}")
         found.append(Problem("window", text, file.name, line, kernel=""))
+    there = [(one.invariant, one.where) for one in swept.findings] + [(one.invariant, one.where) for one in swept.shown]
     for index, known in holes:
-        if not any(known.means(one.invariant, one.where) for one in (*swept.findings, *swept.shown)):
+        if not any(known.means(*one) for one in there):
             line = file.lines.of(("sweep", "known", index))
             text = f"the known hole is not there any more: {known.invariant} at {known.at} ({known.reason})"
             details.append(f"{file.name}:{line}: {text}")
