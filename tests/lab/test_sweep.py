@@ -68,6 +68,19 @@ def test_an_injection_of_the_scenario_happens_once_in_every_case(name):
     assert {row.verdict for row in found} <= {CLEAN, PENDING}
 
 
+JUMPS = """
+title = "a jump to the kernel's text"
+[user]
+asm = "_start: movabsq $0xffffffff81000000, %rax\\njmp *%rax"
+"""
+
+
+def test_the_page_of_an_instruction_that_is_the_kernels_is_left_alone():
+    found = rows(JUMPS, "pf")
+    assert {row.verdict for row in found} == {CLEAN}
+    assert {row.place for row in found if "user:" in row.place} == {"user:_start", "user:_start+0xa"}
+
+
 def test_the_classic_image_is_clean_too():
     found = rows('kernel = "linux-2.6"\n' + text(), "nmi", "mce", "db", "irq", "timer")
     assert {row.verdict for row in found} == {CLEAN, PENDING}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.arch import LOCAL_TIMER_VECTOR, Vector
+from emu.arch import KERNEL_HALF, LOCAL_TIMER_VECTOR, Vector
 from emu.errors import Entry64Error
 from emu.lab.chain import Entry
 from emu.lab.sweep.access import ACCESS, FAMILY
@@ -34,9 +34,10 @@ def _kernel_can_fault(view: View, core: Core, entries: tuple[Entry, ...]) -> boo
     # #PF has no stack of its own, and its entry trusts CS: the kernel touches no memory that may be missing before GS,
     # page tables and stack are its own; nor while CR2 has another fault's address. IRETQ touches the stack only: if it
     # faults, the frame is bad, and Linux takes it for a return to user mode.
+    # In user mode it is the instruction's own page, if the program has not jumped to the kernel's.
     cpu = core.cpu
     if cpu.cpl == 3:
-        return True
+        return cpu.ip < KERNEL_HALF
     stack = view.stack_at(0, cpu.sp)
     return (
         cpu.gs_base == view.percpu_base(0)
