@@ -27,6 +27,9 @@ def add_commands(group: click.Group) -> None:
 @click.option("--first", metavar="EVENTS", help="Only these of the events come first; the others are nested only.")
 @click.option("--depth", type=click.IntRange(1, 3), default=1, show_default=True, help="How deep events nest.")
 @click.option("--window", default="", metavar="PLACE..PLACE", help="Raise the first event between these places only.")
+@click.option(
+    "--cpu", type=click.IntRange(0, 7), default=0, show_default=True, help="The CPU of the scenario to sweep."
+)
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes; one for each CPU by default.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on this scheduler's Dask cluster instead of here.")
 @click.option("--db", metavar="FILE", help="Keep results in this SQLite file; the same command goes on from there.")
@@ -39,6 +42,7 @@ def sweep(
     first: str | None,
     depth: int,
     window: str,
+    cpu: int,
     jobs: int | None,
     scheduler: str | None,
     db: str | None,
@@ -61,7 +65,7 @@ def sweep(
     for name in those:
         if name not in names:
             raise Entry64Error(f"--first {first}: {name} is not among the events, which are {','.join(names)}")
-    options = Options(names, depth, window, read_sources(sources), first=those)
+    options = Options(names, depth, window, read_sources(sources), first=those, cpu=cpu)
     files = [find_scenario(name) for name in scenarios]
     store = Store(None if db is None else Path(db))
     try:

@@ -29,9 +29,11 @@ def text(*, fsgsbase: bool = True) -> str:
     return GETPID.format(fsgsbase=str(fsgsbase).lower())
 
 
-def rows(source: str, *events: str, first: tuple[str, ...] = (), depth: int = 1, window: str = "", image=None):
+def rows(
+    source: str, *events: str, first: tuple[str, ...] = (), depth: int = 1, window: str = "", image=None, cpu: int = 0
+):
     """All rows of a sweep in this process."""
-    options = Options(events, depth, window, image=image, first=first)
+    options = Options(events, depth, window, image=image, first=first, cpu=cpu)
     scene = Scene("t.toml", source, options)
     workshop = Workshop(Job((("t.toml", source),), options))
     return [row for unit in scene.units(0) for row in workshop.rows(unit, lambda key: None)]

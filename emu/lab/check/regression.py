@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asm import Image
@@ -13,7 +14,7 @@ from emu.lab.report import ending, problems
 from emu.lab.run import Prepared, Report, prepare, run_prepared
 from emu.lab.scenario import ScenarioFile, Sweep
 from emu.lab.shipped import find_scenario, shipped_names
-from emu.lab.sweep.command import sweep
+from emu.lab.sweep.command import Swept, sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
 from emu.lab.sweep.events import EVENTS
 from emu.lab.sweep.progress import Progress
@@ -128,12 +129,15 @@ def checked_sweep(
     store = Store(None)
     asked = file.where("sweep", "window")
     options = Options(spec.events, spec.depth, spec.window, sources, first=spec.first, asked=asked)
+    cpus = spec.cpus or tuple(range(file.scenario.cpus))
     try:
-        (swept,) = sweep([file], options, jobs, store, progress, known=known_hole)
+        each = [sweep([file], replace(options, cpu=cpu), jobs, store, progress, known=known_hole)[0] for cpu in cpus]
     finally:
         store.close()
+    swept = _all_cpus(each)
     name = f"sweep {','.join(spec.events)}" + (f" depth {spec.depth}" if spec.depth > 1 else "")
     name += f" after {','.join(spec.first)}" if spec.first else ""
+    name += f" on CPU {' '.join(map(str, cpus))}" if file.scenario.cpus > 1 else ""
     summary, *_ = sweep_lines(swept)
     summary = summary.partition(": ")[2]
     if swept.counts.get("merged"):
@@ -162,6 +166,23 @@ def checked_sweep(
             details.append(f"{file.name}:{line}: {text}")
             found.append(Problem("known", text, file.name, line, kernel=""))
     return Checked(file.name, name, summary, tuple(details), tuple(found))
+
+
+def _all_cpus(swept: Sequence[Swept]) -> Swept:
+    """The sweeps of several CPUs of a scenario as one."""
+    first, *others = swept
+    if not others:
+        return first
+    counts: Counter[str] = Counter()
+    for one in swept:
+        counts.update(one.counts)
+    return replace(
+        first,
+        boundaries=sum(one.boundaries for one in swept),
+        counts=dict(counts),
+        findings=tuple(finding for one in swept for finding in one.findings),
+        unreached=tuple(part for part in first.unreached if all(part in one.unreached for one in others)),
+    )
 
 
 def text_lines(results: Sequence[Checked]) -> Iterator[str]:

@@ -30,7 +30,8 @@ def page_data(store: Store, sources: Overrides | None) -> list[dict[str, Any]]:
 def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, Any]:
     events = tuple(sweep.events.split(","))
     outer = tuple(sweep.first.split(","))
-    scene = Scene(sweep.scenario, sweep.text, Options(events, sweep.depth, sweep.window, sources, first=outer))
+    options = Options(events, sweep.depth, sweep.window, sources, first=outer, cpu=sweep.cpu)
+    scene = Scene(sweep.scenario, sweep.text, options)
     if scene.key() != sweep.key:
         raise Entry64Error(
             f"{sweep.scenario}: this sweep was made with other entry code; give the same --sources, or sweep again"

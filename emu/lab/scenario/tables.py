@@ -158,6 +158,8 @@ class Sweep(Model):
     """Those of them that come first, if others are for the nested places only."""
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     window: str = ""
+    cpus: Annotated[tuple[Annotated[int, Field(ge=0, le=7)], ...], Field(strict=False)] = ()
+    """Those that are swept, one after the other; all if none are named."""
     known: Annotated[tuple[Known, ...], Field(strict=False)] = ()
     vary: Vary | None = None
 

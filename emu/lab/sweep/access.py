@@ -94,10 +94,10 @@ def _is_window(view: View, ip: int) -> bool:
 
 def _regs_word(change: Callable[[PtRegs, Bench], dict[str, int]], bench: Bench) -> Tables | None:
     """Words of user mode's pt_regs. C is at work for user mode, and nothing else is under way."""
-    entries = bench.judge.chain.stack(0)
+    entries = bench.judge.chain.stack(bench.cpu)
     if len(entries) != 1 or not entries[0].from_user:
         return None
-    at = bench.view.top_of_stack(0) - PT_REGS_SIZE
+    at = bench.view.top_of_stack(bench.cpu) - PT_REGS_SIZE
     raw = bench.view.pt_regs(at)
     if raw is None:
         return None
@@ -129,7 +129,7 @@ def _flag(flag: Rflags) -> Callable[[PtRegs, Bench], dict[str, int]]:
 
 
 def _kernel_stack(_regs: PtRegs, bench: Bench) -> dict[str, int]:
-    return {"sp": bench.view.top_of_stack(0) - PT_REGS_SIZE}
+    return {"sp": bench.view.top_of_stack(bench.cpu) - PT_REGS_SIZE}
 
 
 # --- segment registers ------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def _denied(pages: Callable[[Bench], set[int]], bench: Bench) -> Tables | None:
     """Another thread has made the first area PROT_NONE."""
     found = min(pages(bench), default=None)
     kernel = bench.system.kernel
-    task = kernel.view(TaskStruct, bench.view.percpu_word(0, "current_task"))
+    task = kernel.view(TaskStruct, bench.view.percpu_word(bench.cpu, "current_task"))
     if found is None or not task.mm:
         return None
     mm = kernel.view(MmStruct, task.mm)

@@ -25,6 +25,7 @@ from emu.machine.machine import MachineSnapshot
 from kernel_stubs.abi import IdtSource, TaskStruct
 from kernel_stubs.binding import SLOT_RET
 from kernel_stubs.boot import boot
+from kernel_stubs.mm import kernel_data
 from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
 from kernel_stubs.signal import signal_name
 
@@ -55,17 +56,21 @@ class Saved:
 class Bench:
     """The system of one scenario, at the start of its run."""
 
-    def __init__(self, prepared: Prepared, injections: tuple[Injection, ...], events: tuple[SweepEvent, ...]) -> None:
+    def __init__(
+        self, prepared: Prepared, injections: tuple[Injection, ...], events: tuple[SweepEvent, ...], cpu: int = 0
+    ) -> None:
+        """`cpu` is the one that is swept."""
         self.system = boot(prepared.options)
         self.machine, self.binding = self.system.machine, self.system.binding
-        self.core = self.machine.cores[0]
+        self.cpu = cpu
+        self.core = self.machine.cores[cpu]
         self.view = View(self.system, prepared.user, prepared.options.program.symbols)
         self.judge = Judge(self.view, allowed=allowed_endings(prepared.file.scenario))
         self.plan = Plan(list(injections))
         timer = self.system.kernel.timer_vector
         self.events = tuple(replace(event, vector=timer) if event.name == "timer" else event for event in events)
         self.comparer = Comparer(
-            self.system, self.view, self.judge.chain, [e.vector for e in self.events if e.interrupt]
+            self.system, self.view, self.judge.chain, [e.vector for e in self.events if e.interrupt], cpu
         )
         self.injected: Delivered | None = None
         """The newest delivery of an event from outside."""
@@ -89,9 +94,10 @@ class Bench:
     def _observe(self, event: Event) -> None:
         if isinstance(event, Delivered):
             self.deliveries += 1
-            self.interrupted.add(Boundary(event.clock, event.ip))
-            if event.injected:
-                self.injected = event
+            if event.cpu == self.cpu:
+                self.interrupted.add(Boundary(event.clock, event.ip))
+                if event.injected:
+                    self.injected = event
             self.plan(event)
         self.judge(event)
 
@@ -142,7 +148,7 @@ class Bench:
                 return None if end is not None and end.kind is EndKind.UNTIL else end
 
     def _set_stops(self) -> None:
-        self._break_at(self._stops | self.plan.breakpoints(0) if self.plan.waiting else self._stops)
+        self._break_at(self._stops | self.plan.breakpoints(self.cpu) if self.plan.waiting else self._stops)
 
     def _break_at(self, wanted: set[int]) -> None:
         if wanted is not self._breaks_at and wanted != self._breaks_at:
@@ -183,6 +189,12 @@ class Bench:
             if end is not None or core.clock != clock or core.cpu.ip != ip:
                 return end
 
+    def alone(self) -> None:
+        """Let other CPUs wait for a while: what is handled now may come to an end by itself."""
+
+    def together(self) -> None:
+        """All CPUs take their turns."""
+
     def run_to(self, target: Boundary) -> None:
         """Along a path that is known to lead there."""
         self.core.stops.pass_breakpoints(False)
@@ -198,8 +210,8 @@ class Bench:
         """One advance of the machine, with the scenario's own injections; an End if the run or `until` is over."""
         plan = self.plan
         if plan.waiting:
-            self._break_at((self._stops if stops is None else stops) | plan.breakpoints(0))
-            due = plan.next_counts().get(0, limit)
+            self._break_at((self._stops if stops is None else stops) | plan.breakpoints(self.cpu))
+            due = plan.next_counts().get(self.cpu, limit)
             if self.core.clock < due:
                 limit = min(limit, due)
         end = self.core.advance(limit, until)
@@ -208,7 +220,7 @@ class Bench:
         # The machine reports a breakpoint when it goes on from there, and once more after a restore.
         if plan.waiting and self.here != self._seen:
             self._seen = self.here
-            for injection in plan.due(self.core, arrived=self.core.cpu.ip in plan.breakpoints(0)):
+            for injection in plan.due(self.core, arrived=self.core.cpu.ip in plan.breakpoints(self.cpu)):
                 fire(injection, self.system.kernel, self.core)
         return None
 
@@ -224,7 +236,7 @@ class Bench:
 
     def unmap_lazy(self) -> None:
         """Undo the one thing that a page fault in the kernel does for good: the page is missing again."""
-        scratch = self.view.percpu_word(0, "nmi_scratch")
+        scratch = self.view.percpu_word(self.cpu, "nmi_scratch")
         for page in (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,):
             vfree_lazy(self.system.kernel, page)
 
@@ -232,20 +244,26 @@ class Bench:
     def outcome(self, end: End) -> tuple[object, ...]:
         """What the outside world sees of a run that is over."""
         kernel = self.system.kernel
-        task = self.view.percpu_word(0, "current_task")
-        status = kernel.view(TaskStruct, task).exit_code if task and end.kind is EndKind.FINISHED else 0
+        status = 0
+        if end.kind is EndKind.FINISHED:
+            status = kernel.view(TaskStruct, kernel_data(kernel.memory).init_task).exit_code
         return end.kind, status, tuple(kernel.output)
+
+    @property
+    def up(self) -> bool:
+        """Whether the swept CPU has booted."""
+        return True
 
     @property
     def depth(self) -> int:
         """Entries under way."""
-        return len(self.judge.chain.stack(0))
+        return len(self.judge.chain.stack(self.cpu))
 
     def returned(self, depth: int) -> Callable[[], bool]:
         """Asks whether at most `depth` entries are under way, or an invariant is broken."""
         chain = self.judge.chain
-        entries = chain.stack
-        return lambda: len(entries(0)) <= depth or chain.broken
+        entries, cpu = chain.stack, self.cpu
+        return lambda: len(entries(cpu)) <= depth or chain.broken
 
     @property
     def violated(self) -> bool:

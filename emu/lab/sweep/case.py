@@ -25,6 +25,7 @@ class Where:
     boundary: Boundary
     arrival: int
     """How often that address has been reached, this time included."""
+    cpu: int = 0
 
 
 @dataclass(frozen=True, slots=True)

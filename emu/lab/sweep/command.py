@@ -82,7 +82,7 @@ def sweep(
         store.begin(
             Sweep(
                 keys[number], scene.file.name, ",".join(options.events), ",".join(scene.first), options.depth,
-                options.window, scene.boundaries, scene.file.text,
+                options.window, options.cpu, scene.boundaries, scene.file.text,
             )
         )  # fmt: skip
         done = store.done(keys[number])

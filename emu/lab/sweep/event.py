@@ -91,7 +91,7 @@ class SweepEvent:
         core = bench.core
         if self.tables is not None:
             return self.tables(bench)
-        if not self.possible(bench.view, core, bench.judge.chain.stack(0)):
+        if not self.possible(bench.view, core, bench.judge.chain.stack(bench.cpu)):
             return None
         fields = self.fields if core.cpu.cpl == 0 or self.user_fields is None else self.user_fields
         return ({key: core.cpu.ip if value == "rip" else value for key, value in fields.items()},)

@@ -22,7 +22,7 @@ IRETQ = b"\x48\xcf"
 def _no_debug_within_debug(_view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
     # In user mode it is the user's own, and a signal.  Linux turns breakpoints off in exc_debug, and allows none on
     # entry code, so #DB never comes while the #DB stack is in use.
-    return core.cpu.cpl == 0 and all(entry.vector != Vector.DB for entry in entries)
+    return core.cpu.cpl == 0 and not core.halted and all(entry.vector != Vector.DB for entry in entries)
 
 
 def _no_check_within_check(_view: View, _core: Core, entries: tuple[Entry, ...]) -> bool:
@@ -36,11 +36,13 @@ def _kernel_can_fault(view: View, core: Core, entries: tuple[Entry, ...]) -> boo
     # faults, the frame is bad, and Linux takes it for a return to user mode.
     # In user mode it is the instruction's own page, if the program has not jumped to the kernel's.
     cpu = core.cpu
+    if core.halted:
+        return False  # nothing executes
     if cpu.cpl == 3:
         return cpu.ip < KERNEL_HALF
-    stack = view.stack_at(0, cpu.sp)
+    stack = view.stack_at(core.index, cpu.sp)
     return (
-        cpu.gs_base == view.percpu_base(0)
+        cpu.gs_base == view.percpu_base(core.index)
         and view.kernel_cr3(cpu.cr3)
         and stack is not None
         and stack.name != "entry"

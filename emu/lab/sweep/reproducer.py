@@ -50,6 +50,8 @@ def _tables(shot: Shot, image: Image, user: Image) -> list[dict[str, object]]:
     where: dict[str, object] = {"at": place(shot.where.boundary.ip, image, user)}
     if shot.where.arrival > 1:
         where["hit"] = shot.where.arrival
+    if shot.where.cpu:
+        where["cpu"] = shot.where.cpu
     return [table | where for table in shot.tables]
 
 

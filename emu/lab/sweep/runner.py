@@ -48,6 +48,8 @@ class Runner:
             return None
         delivered = event.arms or bench.injected is not None
         end = None
+        if bench.core.halted:
+            bench.alone()  # what wakes it comes in now
         if not delivered:
             end = bench.step(bench.has_injected)
             if end is not None and end.kind is EndKind.UNTIL:
@@ -75,7 +77,7 @@ class Runner:
         return self._ended(end, CLEAN, True, event, -1), bench.outcome(end)
 
     def _count(self, event: SweepEvent) -> int:
-        return self._bench.view.percpu_word(0, event.counter) if event.counter else -1
+        return self._bench.view.percpu_word(self._bench.cpu, event.counter) if event.counter else -1
 
     def _handled(self, event: SweepEvent, counted: int) -> bool:
         return not event.counter or self._count(event) > counted
@@ -104,10 +106,12 @@ class Runner:
         """
         bench = self._bench
         if not delivered:
+            bench.together()
             bench.injected = None
             end = bench.go(self._limit, lambda: bench.injected is not None or bench.violated)
             if end.kind is not EndKind.UNTIL or bench.violated:
                 return end
+        bench.alone()
         for reference in reversed(references):
             end = bench.go(self._limit, bench.returned(reference.depth))
             if end.kind is not EndKind.UNTIL or bench.violated:
@@ -116,6 +120,7 @@ class Runner:
                 self._left_at = self._left_at or bench.judge.chain.last_return.ip
             elif self._same(reference):
                 return None
+        bench.together()
         end = bench.to_user_mode(self._limit)
         if end.kind is not EndKind.UNTIL or bench.violated:
             return end
@@ -172,5 +177,7 @@ class Runner:
 
     def _wrong(self, ip: int, invariant: str, message: str, delivered: bool) -> Result:
         core, view = self._bench.core, self._bench.view
-        violation = Violation(invariant, message, ip, view.where(ip), core.clock, 0, (), view.registers(0), "")
+        violation = Violation(
+            invariant, message, ip, view.where(ip), core.clock, core.index, (), view.registers(core.index), ""
+        )
         return Result(VIOLATION, delivered, True, violation=violation)

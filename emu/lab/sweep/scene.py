@@ -18,6 +18,7 @@ from emu.lab.scenario import ScenarioFile, parse_scenario
 from emu.lab.sweep.bench import Bench
 from emu.lab.sweep.case import Case
 from emu.lab.sweep.events import EVENTS
+from emu.lab.sweep.smp_bench import SmpBench
 from emu.lab.sweep.track import Track
 from emu.lab.sweep.vary import Variation
 from emu.lab.sweep.walk import Walker
@@ -44,6 +45,8 @@ class Options:
     """Replaces the image that the scenario names."""
     first: tuple[str, ...] = ()
     """Those of `events` that come first, if others are for the nested places only."""
+    cpu: int = 0
+    """The CPU that is swept, of several."""
     asked: str = "--window"
     """Who asked for the window, for messages."""
 
@@ -71,8 +74,10 @@ class Scene:
 
     def __init__(self, name: str, text: str, options: Options) -> None:
         self.file: ScenarioFile = parse_scenario(text, name)
-        if self.file.scenario.cpus > 1:
-            raise ScenarioError(f"{self.file.where('cpus')}: a sweep runs scenarios of one CPU")
+        cpus = self.file.scenario.cpus
+        if options.cpu >= cpus:
+            there = "there is one CPU, 0" if cpus == 1 else f"there are CPUs 0 to {cpus - 1}"
+            raise ScenarioError(f"{self.file.name}: no CPU {options.cpu} to sweep; {there}")
         self.prepared: Prepared = prepare(self.file, options.image, options.sources)
         self.options = options
         self.injections = own_injections(self.prepared)
@@ -83,6 +88,8 @@ class Scene:
         self._parts = {part: _addresses(self._places.boundaries(part, options.asked)) for part in parts}
         self._window = frozenset[int]().union(*self._parts.values()) if self._parts else None
         spec = self.file.scenario.sweep.vary if self.file.scenario.sweep else None
+        if spec is not None and cpus > 1:
+            raise ScenarioError(f"{self.file.where('sweep', 'vary')}: values vary in scenarios of one CPU only")
         self._variation = Variation(self.file, spec, self._places) if spec is not None else None
         self._vary_at: int | None = None
         """Number of the boundary where values vary."""
@@ -93,13 +100,15 @@ class Scene:
         self.boundaries = 0
         self.unreached: tuple[str, ...] = ()
         """Ranges of the window where the baseline never is."""
+        self._up_at: int | None = None
+        """Number of the first boundary where the CPU has booted."""
         self.swept: dict[int, None] = {}
         """Numbers of the boundaries in the window, in order."""
 
     def key(self) -> str:
         """What the results depend on, hashed: the scenario, the image, and what is asked for."""
         image, options = self.prepared.options.image, self.options
-        asked = (VERSION, self.file.text, options.events, options.depth, options.window, self.first)
+        asked = (VERSION, self.file.text, options.events, options.depth, options.window, self.first, options.cpu)
         digest = hashlib.sha256(repr(asked).encode())
         for segment in image.segments:
             digest.update(repr((segment.name, segment.address, segment.flags)).encode() + segment.data)
@@ -127,7 +136,8 @@ class Scene:
 
     # --- boundaries and units ---------------------------------------------------------------------------------------
     def _begin(self) -> None:
-        bench = self._bench = Bench(self.prepared, self.injections, self._events)
+        kind = Bench if self.file.scenario.cpus == 1 else SmpBench
+        bench = self._bench = kind(self.prepared, self.injections, self._events, self.options.cpu)
         bench.judge.forgive(frozenset((one.invariant, one.where) for one in self.shown))
         arrivals: Counter[int] = Counter()
         bench.core.cpu.trace(lambda address: arrivals.update((address,)))
@@ -151,7 +161,10 @@ class Scene:
         reached: set[int] = set()
         resuming: set[int] = set()
         arrivals = 0
+        self._up_at = None
         while True:
+            if self._up_at is None and bench.up:
+                self._up_at = number
             here = bench.here.ip
             if self._variation is not None and here in self._variation.addresses and here not in resuming:
                 arrivals += 1
@@ -160,7 +173,7 @@ class Scene:
             resuming.discard(here)
             bench.interrupted.clear()
             start = bench.here
-            if self._window is None or bench.here.ip in self._window:
+            if self._up_at is not None and (self._window is None or bench.here.ip in self._window):
                 self.swept[number] = None
                 reached.add(bench.here.ip)
             number += 1
@@ -179,7 +192,7 @@ class Scene:
         size = CHUNK if self.options.depth == 1 else 1
         total = self.count()
         starts = sorted({number - number % size for number in self.swept})
-        units = [Unit(scenario, at, min(at + size, total)) for at in starts]
+        units = [Unit(scenario, max(at, self._up_at or 0), min(at + size, total)) for at in starts]
         for number in range(self.rows):
             assert self._vary_at is not None
             units.append(Unit(scenario, total + number, total + number + 1, row=(self._vary_at, number)))

@@ -74,12 +74,15 @@ class Reference:
 class Comparer:
     """Takes references of one system and compares its present state with them."""
 
-    def __init__(self, system: System, view: View, chain: EntryChain, vectors: Iterable[int]) -> None:
-        """`vectors` are those of the interrupts that the sweep injects: their counts change."""
+    def __init__(self, system: System, view: View, chain: EntryChain, vectors: Iterable[int], cpu: int = 0) -> None:
+        """`vectors` are those of the interrupts that the sweep injects: their counts change. The other CPUs than `cpu`
+        must be where they were."""
         self._system = system
         self._view = view
         self._chain = chain
-        self._core: Core = system.machine.cores[0]
+        self._cpu = cpu
+        self._core: Core = system.machine.cores[cpu]
+        self._others = tuple(core for core in system.machine.cores if core is not self._core)
         self._memory = system.machine.memory
         self._context = self._core.cpu.context
         self._vectors = tuple(vectors)
@@ -91,7 +94,7 @@ class Comparer:
         if ram is None:
             ram = ctypes.string_at(memory.host_address, memory.used)
         return Reference(
-            len(self._chain.stack(0)), self._registers(), self._pending(), ram, self._live(),
+            len(self._chain.stack(self._cpu)), self._registers(), self._pending(), ram, self._live(),
             len(self._system.kernel.output),
         )  # fmt: skip
 
@@ -115,13 +118,17 @@ class Comparer:
     # --- registers --------------------------------------------------------------------------------------------------
     def _registers(self) -> tuple[bytes, ...]:
         found: tuple[bytes, ...] = _REGISTERS.unpack_from(self._context)
-        for entry in self._chain.stack(0):
+        for entry in self._chain.stack(self._cpu):
             if entry.vector == Vector.PF:
                 return found
         return (*found[:_CR2], *found[_CR2 + 1 :])
 
     def _pending(self) -> tuple[object, ...]:
-        core, apic = self._core, self._core.apic
+        others = tuple((bytes(core.cpu.context), self._pending_at(core)) for core in self._others)
+        return (*self._pending_at(self._core), *others)
+
+    def _pending_at(self, core: Core) -> tuple[object, ...]:
+        apic = core.apic
         deadline = None if apic.deadline is None else apic.deadline - core.clock
         own = (core.nmi_pending, core.mce_pending, apic.irr, core.nmi_blocked, core.halted, tuple(core.msrs.items()))
         registers = (apic.isr, apic.tmr, apic.tpr, apic.spurious, tuple(apic.lvt.items()), apic.icr, apic.esr)
@@ -131,14 +138,14 @@ class Comparer:
     def _live(self) -> tuple[Interval, ...]:
         """All of memory but dead stack and counters."""
         view, cpu = self._view, self._core.cpu
-        entries = self._chain.stack(0)
+        entries = self._chain.stack(self._cpu)
         pointers = _pointers(entries)
         if cpu.cpl == 0:
             pointers.append(cpu.sp)
-        in_use = view.percpu_word(0, "hardirq_stack_inuse")
-        task = view.percpu_word(0, "current_task")
+        in_use = view.percpu_word(self._cpu, "hardirq_stack_inuse")
+        task = view.percpu_word(self._cpu, "current_task")
         from_user = bool(entries) and entries[0].from_user
-        key = (task, view.top_of_stack(0), self._memory.used, in_use, from_user, *pointers)
+        key = (task, view.top_of_stack(self._cpu), self._memory.used, in_use, from_user, *pointers)
         found = self._known.get(key)
         if found is None:
             holes = self._dead_stack(pointers, from_user=from_user)
@@ -152,14 +159,14 @@ class Comparer:
         """Linear addresses."""
         view = self._view
         dead = []
-        for stack in view.stacks(0):
+        for stack in view.stacks(self._cpu):
             lowest = stack.high
             inside = [sp for sp in pointers if stack.low <= sp <= stack.high]
             if inside:
                 lowest = min(inside)
             elif stack.name == "task" and from_user:
                 lowest = stack.high - PT_REGS_SIZE
-            elif stack.name == "irq" and view.percpu_word(0, "hardirq_stack_inuse"):
+            elif stack.name == "irq" and view.percpu_word(self._cpu, "hardirq_stack_inuse"):
                 lowest = stack.high - 8
             dead.append((stack.low, lowest))
         return tuple(dead)
@@ -175,15 +182,17 @@ class Comparer:
 
     def _counters(self) -> Iterable[Interval]:
         kernel, view = self._system.kernel, self._view
-        area = percpu_address(kernel, 0)
+        area = percpu_address(kernel, self._cpu)
         percpu = kernel.view(PerCpu, area)
+        if not percpu.current_task:
+            return  # a CPU that has not booted
         task = kernel.view(TaskStruct, percpu.current_task)
         bases: list[tuple[type[Struct], int]] = [
             (PerCpu, kernel.physical(area)), (TaskStruct, kernel.physical(percpu.current_task)),
             *((IrqDesc, IRQ_TABLE + vector * IrqDesc.SIZE) for vector in self._vectors),
         ]  # fmt: skip
         if view.classic:
-            bases.append((X8664Pda, kernel.physical(view.percpu_base(0))))
+            bases.append((X8664Pda, kernel.physical(view.percpu_base(self._cpu))))
         if task.mm:
             bases.append((MmStruct, kernel.physical(task.mm)))
         for kind, base in bases:

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from emu.errors import Entry64Error
 
-FORMAT = 2
+FORMAT = 3
 """Of the tables; a file says which it has."""
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 PRAGMA user_version = {FORMAT};
 CREATE TABLE IF NOT EXISTS sweeps (
     sweep TEXT PRIMARY KEY, scenario TEXT NOT NULL, events TEXT NOT NULL, first TEXT NOT NULL, depth INTEGER NOT NULL,
-    window TEXT NOT NULL, boundaries INTEGER NOT NULL, text TEXT NOT NULL);
+    window TEXT NOT NULL, cpu INTEGER NOT NULL, boundaries INTEGER NOT NULL, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS units (sweep TEXT NOT NULL, first INTEGER NOT NULL, PRIMARY KEY (sweep, first));
 CREATE TABLE IF NOT EXISTS cases (
     sweep TEXT NOT NULL, events TEXT NOT NULL, place TEXT NOT NULL, verdict TEXT NOT NULL, merged TEXT NOT NULL,
@@ -56,6 +56,7 @@ class Sweep(NamedTuple):
     """Those of the events that come first."""
     depth: int
     window: str
+    cpu: int
     boundaries: int
     text: str
     """The scenario file."""
@@ -85,7 +86,7 @@ class Store:
 
     def begin(self, sweep: Sweep) -> None:
         """Make a sweep known."""
-        self._db.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sweep)
+        self._db.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", sweep)
 
     def done(self, sweep: str) -> set[int]:
         """First boundaries of the units that are complete."""

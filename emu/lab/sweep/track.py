@@ -56,7 +56,7 @@ class Track:
     @property
     def where(self) -> Where:
         """The present boundary."""
-        return Where(self.at, self.arrivals[self.at.ip])
+        return Where(self.at, self.arrivals[self.at.ip], self.bench.cpu)
 
     @property
     def next(self) -> tuple[Boundary, Reference] | None:
