@@ -203,6 +203,8 @@ class Core(Exceptions):
             self.cpu.flush_code()
         ip = self.cpu.ip if count == 1 else -1
         stop = self.cpu.run(count, step_over=step_over)
+        if self.alignment.on:
+            stop = self.alignment.judge(stop)
         if stop.ip == ip and stop.kind is StopKind.COUNT and not repeats_itself(self.read_code(ip, 15)):
             # It writes to its own page: the engine begins it again, and counts it twice, so one step never passes it.
             stop = self.cpu.run(2, step_over=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DR6_BS = 1 << 14
 _ENABLED = 0xFF
 _TF, _RF = int(Rflags.TF), int(Rflags.RF)
-_TF_RF = _TF | _RF
+_TF_RF_AC = _TF | _RF | int(Rflags.AC)
 _EXECUTE, _WRITE, _IO, _ACCESS = range(4)
 _PUSHF = 0x9C
 _LENGTHS = (1, 2, 8, 4)
@@ -41,7 +41,7 @@ class DebugUnit:
         """DR6 bits found outside the engine: I/O ports, the frame of an event."""
         self._start = self._dr6 = self._flags = 0
         self._armed = False
-        """Whether data breakpoints were enabled when the last instruction began."""
+        """Whether data breakpoints or alignment checks were enabled when the last instruction began."""
         self._dr7 = ctypes.c_uint64.from_address(ctypes.addressof(core.cpu.state.dr) + 7 * 8)
 
     @property
@@ -53,9 +53,9 @@ class DebugUnit:
     def begin(self) -> int:
         """Before the engine runs: how many boundaries it may pass until we must look again; 0: any number."""
         state = self.core.cpu.state
-        if not (self._dr7.value & _ENABLED or self.delayed or self._armed or state.eflags & _TF_RF):
+        if not (self._dr7.value & _ENABLED or self.delayed or self._armed or state.eflags & _TF_RF_AC):
             return 0
-        armed = self._armed = bool(self._breakpoints(_WRITE, _ACCESS))
+        armed = self._armed = self.core.alignment.begin() or bool(self._breakpoints(_WRITE, _ACCESS))
         self.core.cpu.watch_memory(armed)
         self._start, self._dr6, self._flags = state.rip, state.dr[6], state.eflags
         if armed or self.delayed or state.eflags & _TF:

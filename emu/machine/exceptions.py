@@ -10,6 +10,7 @@ from collections.abc import Callable
 from emu.arch import Efer, Rflags, Vector
 from emu.events import Event, EventType, Shutdown
 from emu.machine import delivery, engine_faults
+from emu.machine.alignment import AlignmentCheck
 from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
@@ -38,6 +39,7 @@ class Exceptions(Processor):
     ) -> None:
         super().__init__(index, memory, profile, emit, carry)
         self.debug = DebugUnit(self)
+        self.alignment = AlignmentCheck(self)
         self.instruction_start = 0
         """Start of the software interrupt being delivered."""
         self._deliveries = 0

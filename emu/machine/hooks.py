@@ -9,6 +9,7 @@ from functools import partial
 from unicorn import (
     UC_ARCH_X86,
     UC_HOOK_CODE,
+    UC_HOOK_EDGE_GENERATED,
     UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
@@ -22,7 +23,7 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from emu.arch import KERNEL_HALF, Vector, is_canonical
+from emu.arch import KERNEL_HALF, PAGE_SIZE, Cr0, Rflags, Vector, is_canonical
 from emu.machine import code_hooks, engine
 from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
@@ -71,6 +72,7 @@ class HookedEngine(Registers):
         self._noted: frozenset[int] = frozenset()
         self._canonical: dict[int, int] = {}
         self._live_value = ctypes.c_uint64()
+        self._live_at = ctypes.byref(self._live_value)
         self.notes: list[tuple[int, bytes]] = []
         """What `note_at` saw in the last run: (instructions retired before it, the context there)."""
         self.mmio_writes: list[tuple[int, int, int]] = []
@@ -79,6 +81,9 @@ class HookedEngine(Registers):
         self._watch_hook: int | None = None
         self.accesses: list[tuple[int, int, bool]] = []
         """What `watch_memory` saw since it was last cleared."""
+        self.keeps_overwritten = False
+        self.overwritten: list[tuple[int, bytes]] = []
+        """With `keeps_overwritten`, what lay where `watch_memory` saw a write, before it: (physical address, bytes)."""
         self._install_hooks()
 
     # --- hooks: they note and stop ----------------------------------------------------------------------------------
@@ -153,7 +158,16 @@ class HookedEngine(Registers):
                 self._stop = Stop(StopKind.BREAK, -1, address)
                 stop_engine(uch)
 
+        def on_new_block(_uc: int, _block: int, _previous: int, _data: int) -> None:
+            # AC chooses among translations, and none with AC outlives the checks, so each POPF that sets it comes here.
+            if self._watch_hook is None and self._live_register(x86.UC_X86_REG_EFLAGS) & Rflags.AC:
+                in_user_mode = self._live_register(x86.UC_X86_REG_CS) & 3 == 3
+                if in_user_mode and self._live_register(x86.UC_X86_REG_CR0) & Cr0.AM and self._stop is None:
+                    self._stop = Stop(StopKind.COUNT, self._counter.value, 0)
+                    stop_engine(uch)
+
         self._on_code = engine.CODE_CB(on_code)
+        self._hook(UC_HOOK_EDGE_GENERATED, engine.BLOCK_CB(on_new_block), 0, KERNEL_HALF - 1)
         self._hook(UC_HOOK_INTR, engine.INTR_CB(on_interrupt))
         self._hook(UC_HOOK_INSN_INVALID, engine.FLAG_CB(on_invalid))
         for kind, number in (
@@ -190,10 +204,13 @@ class HookedEngine(Registers):
     def watch_memory(self, on: bool) -> None:
         """Keep the guest's memory accesses in `accesses`: (physical address, size, writes)."""
         if on and self._watch_hook is None:
-            accesses = self.accesses
+            accesses, ram = self.accesses, self.memory.ram
 
             def on_access(_uc: int, kind: int, address: int, size: int, _value: int, _data: int) -> None:
                 accesses.append((address, size, kind == UC_MEM_WRITE))
+                if self.keeps_overwritten and kind == UC_MEM_WRITE:
+                    end = min(address + size, (address | PAGE_SIZE - 1) + 1)
+                    self.overwritten.append((address, ram[address:end]))
 
             self._watch_hook = self._hook(UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, engine.MEMORY_CB(on_access))
             self.flush_code()
@@ -251,7 +268,11 @@ class HookedEngine(Registers):
 
     def _live(self, number: int) -> int:
         """A general register inside a hook."""
-        uclib.uc_reg_read(self._uch, _REGISTER_IDS[number], ctypes.byref(self._live_value))
+        return self._live_register(_REGISTER_IDS[number])
+
+    def _live_register(self, identity: int) -> int:
+        self._live_value.value = 0
+        uclib.uc_reg_read(self._uch, identity, self._live_at)
         return self._live_value.value
 
     def note_at(self, addresses: frozenset[int]) -> None:

@@ -270,7 +270,6 @@ CASE_RULINGS: tuple[CaseRuling, ...] = (
     _bochs("SDM 2 PUSHF", "RF is pushed as 0.", "privileged/pushf_shows_rf_clear/*"),
 )  # fmt: skip
 
-_ALIGNMENT = "the engine checks no alignment under RFLAGS.AC"
 _CLFLUSH = "the engine's CLFLUSH touches nothing"
 _CR3 = "MOV to CR3 is left to the engine, which checks nothing: a stop at each would slow every entry"
 _LIMITS = "the engine checks no limits, types and null selectors of data segments"
@@ -280,9 +279,6 @@ _BRANCH = "the engine reports the fault at the target and does not know where it
 KNOWN_WRONG: dict[str, str] = {
     "faults/movaps_misaligned*": "the engine checks no alignment of SSE operands",
     "faults/simd_divide*": "the engine raises no SIMD exceptions",
-    "faults/misaligned_with_ac_user/*": _ALIGNMENT,
-    "faults/misaligned_word_store_with_ac_user/*": _ALIGNMENT,
-    "faults/misaligned_push_with_ac_user/*": _ALIGNMENT,
     "faults/jump_non_canonical*": _BRANCH,
     "faults/jump_memory_non_canonical*": _BRANCH,
     "faults/call_non_canonical*": _BRANCH,

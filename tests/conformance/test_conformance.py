@@ -12,6 +12,7 @@ from conformance.cases import GROUPS
 from conformance.rulings import KNOWN_WRONG
 from emu.events import EventType
 from emu.machine import delivery, msr, returns
+from emu.machine.alignment import AlignmentCheck
 from emu.machine.core import Core
 from emu.machine.debug_unit import DebugUnit
 
@@ -86,6 +87,11 @@ MUTANTS = {
         lambda patch: patch.setattr(DebugUnit, "_hits", lambda _unit: 0),
         "debug",
         "debug/watch_user/intel",
+    ),
+    "alignment not checked": (
+        lambda patch: patch.setattr(AlignmentCheck, "judge", lambda _check, stop: stop),
+        "faults",
+        "faults/misaligned_push_with_ac_user/intel",
     ),
     "frames not aligned": (
         lambda patch: patch.setattr(delivery, "_STACK_ALIGNMENT", 1),

@@ -26,11 +26,11 @@ UNORDERED = {"threads"}
 """Whose lines come in whatever order tasks run."""
 PROGRAMS = (
     "signals", "faults", "sigreturn", "step", "fpu", "fsgs", "family", "processes", "threads", "pipeline", "segments",
-    "tracer", "lazyfpu", "files", "jobs", "packets", "badends", "limits", "ldt",
+    "tracer", "lazyfpu", "files", "jobs", "packets", "badends", "limits", "ldt", "align",
 )  # fmt: skip
 PROGRAMS_32 = (
     "hello32", "processes", "threads", "family", "signals32", "step32", "badends", "limits", "files", "jobs",
-    "vsyscall32", "ldt",
+    "vsyscall32", "ldt", "align",
 )  # fmt: skip
 CONDITIONS = (QUIET, TIMER_50, NMI_97, TWO_CPUS)
 NOT_IN_LINUX_26 = {
@@ -49,7 +49,7 @@ IN_THE_SUITE = {
     ("linux-6", "sigreturn", "timer interrupt every 50"), ("linux-6", "tracer", "2 CPUs"),
     ("linux-2.6", "signals", "undisturbed"), ("linux-2.6", "signals", "NMI every 97"),
     ("linux-2.6", "lazyfpu", "undisturbed"), ("linux-2.6", "lazyfpu", "2 CPUs"),
-    ("linux-6", "ldt", "undisturbed"), ("linux-2.6", "ldt-m32", "2 CPUs"),
+    ("linux-6", "align", "undisturbed"), ("linux-6", "ldt", "undisturbed"), ("linux-2.6", "ldt-m32", "2 CPUs"),
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not HAS_GCC, reason="gcc is not installed")
