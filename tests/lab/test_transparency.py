@@ -71,7 +71,7 @@ def compiled(tmp_path: Path, compiler: str) -> str:
     return path
 
 
-@pytest.mark.parametrize(("compiler", "number"), [("gcc", 50), ("musl-gcc", 200)])
+@pytest.mark.parametrize(("compiler", "number"), [("gcc", 30), ("musl-gcc", 100)])
 def test_one_nmi_at_each_of_many_boundaries_of_a_c_program(tmp_path: Path, compiler: str, number: int) -> None:
     path = compiled(tmp_path, compiler)
     native = subprocess.run([path], stdout=subprocess.PIPE, check=False)
