@@ -61,13 +61,14 @@ class Watching:
 
     def begin(self, files: Mapping[str, Write], title: str, *, several: bool) -> list[Tracing]:
         """The observers of one run; `several` if others follow."""
-        from emu.lab.observers.ftrace import FtraceText
-        from emu.lab.observers.strace import StraceText
-
         asked: list[Tracing] = []
         if self.strace:
+            from emu.lab.observers.strace import StraceText
+
             asked.append(StraceText(files.get("-o", _to_stderr), self.summary, title if several else ""))
         if "--ftrace" in files:
+            from emu.lab.observers.ftrace import FtraceText
+
             asked.append(FtraceText(files["--ftrace"], title))
         return asked
 
