@@ -86,6 +86,7 @@ class Lab:
         assert self.finish().kind is EndKind.BREAKPOINT
         last = self.core.clock
         machine.restore(saved)
+        assert self.core.clock < last
         for clock in range(self.core.clock, last):
             machine.restore(saved)
             self.watched()

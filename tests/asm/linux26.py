@@ -155,6 +155,7 @@ class Lab:
         saved = self.machine.snapshot()
         assert self.finish().kind is EndKind.BREAKPOINT
         first, last = saved.cores[0].clock, self.core.clock
+        assert first < last
         for clock in range(first, last):
             self.machine.restore(saved)
             self.forget()

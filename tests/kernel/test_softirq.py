@@ -5,6 +5,7 @@ from booted import SPIN, in_user, start
 from c_programs import HAS_GCC, compiled
 
 from emu.events import CCalled
+from emu.machine.end import EndKind
 from kernel_stubs import irq, netdev
 from kernel_stubs.abi import TaskStruct
 from kernel_stubs.elf import load_elf
@@ -130,7 +131,8 @@ def test_a_disabled_tasklet_waits():
 def test_packets_reach_a_process_as_sigio():
     it = start(load_elf(compiled("packets").read_bytes(), "packets"), argv=(b"packets",))
     while it.stdout != b"ready\n":
-        it.run(1000)
+        assert it.run(1000).kind is EndKind.LIMIT
+        assert it.core.clock < 1_000_000
     for _ in range(5):
         it.core.raise_interrupt(netdev.NET_VECTOR)
         it.run(5000)

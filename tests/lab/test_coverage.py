@@ -27,7 +27,9 @@ def _executed(covered: Covered, routine: str) -> list[bool]:
 
 
 def test_a_system_call_executes_its_entry(getpid: Covered) -> None:
-    assert all(_executed(getpid, "entry_SYSCALL_64"))
+    executed = _executed(getpid, "entry_SYSCALL_64")
+    assert executed
+    assert all(executed)
 
 
 def test_a_system_call_executes_no_entry_of_an_nmi(getpid: Covered) -> None:

@@ -54,12 +54,14 @@ class Rig:
         self.view = View(self.system, user)
         self.judge = Judge(self.view, "entry64 run it.toml")
         self.system.machine.observers.append(self.judge)
-        self.core.set_breakpoints({image.symbol("swapgs_restore_regs_and_return_to_usermode")})
-        while self.system.machine.run(100_000).kind is not EndKind.BREAKPOINT:
-            pass
-        self.core.set_breakpoints(set())
+        self.go_to("swapgs_restore_regs_and_return_to_usermode")
         self.start = self.core.clock
         self._saved = self.system.machine.snapshot(), self.judge.save()
+
+    def go_to(self, symbol: str) -> None:
+        self.core.set_breakpoints({self.system.kernel.image.symbol(symbol)})
+        assert self.system.machine.run(self.core.clock + 100_000).kind is EndKind.BREAKPOINT
+        self.core.set_breakpoints(set())
 
     def back(self) -> None:
         self.system.machine.restore(self._saved[0])
@@ -113,10 +115,7 @@ def test_clean_when_an_event_hits_the_nmi_handler(fsgsbase: bool, second: str) -
 
 
 def _clock_of(rig: Rig, symbol: str) -> int:
-    rig.core.set_breakpoints({rig.system.kernel.image.symbol(symbol)})
-    while rig.system.machine.run(rig.core.clock + 100_000).kind is not EndKind.BREAKPOINT:
-        pass
-    rig.core.set_breakpoints(set())
+    rig.go_to(symbol)
     return rig.core.clock
 
 

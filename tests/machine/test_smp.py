@@ -108,13 +108,10 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another():
 def test_limits_do_not_change_the_interleaving():
     whole, pieces = ping(100, Interleaving(37, 5)), ping(100, Interleaving(37, 5))
     whole.machine.advance(40_000)
-    for limit in range(1_000, 41_000, 777):
-        while pieces.machine.advance(min(limit, 40_000))[1].kind is not EndKind.LIMIT:
-            break
-    pieces.machine.advance(40_000)
-    assert [e for e in whole.events if isinstance(e, Delivered)] == [
-        e for e in pieces.events if isinstance(e, Delivered)
-    ]
+    for limit in (*range(1_000, 40_000, 777), 40_000):
+        pieces.machine.advance(limit)
+    assert whole.of(Delivered) == pieces.of(Delivered)
+    assert len(whole.of(Delivered)) > 100
 
 
 def test_a_snapshot_in_the_middle_of_a_turn_continues_alike():
