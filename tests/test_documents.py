@@ -22,7 +22,7 @@ from emu.cli import main
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/tables.md", "docs/observers.md")
 BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.M | re.S)
-PLAIN_RUN = re.compile(r"(?:\.venv/bin/)?entry64 (run [\w ./-]+?)( 2>&1 >/dev/null)?")
+PLAIN = re.compile(r"(?:\.venv/bin/)?entry64 ((?:run|table)[\w ./-]*?)( 2>&1 >/dev/null)?")
 KERNEL_ADDRESS = re.compile(r"\bffff[89a-f][0-9a-f]{11}\b")  # moves with every change of an image
 
 
@@ -45,9 +45,9 @@ def commands(text: str) -> list[tuple[str, str]]:
 def run(command: str) -> str:
     """Standard output and error together, as a terminal shows them.
 
-    A plain `entry64 run` is run in this process: images are assembled once, then, not once a command.
+    A plain `entry64 run` or `table` is run in this process: images are assembled once, then, not once a command.
     """
-    plain = PLAIN_RUN.fullmatch(command)
+    plain = PLAIN.fullmatch(command)
     if plain:
         with contextlib.chdir(ROOT):
             result = CliRunner(env={"COLUMNS": "120"}).invoke(main, plain[1].split())

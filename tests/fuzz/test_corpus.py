@@ -18,9 +18,9 @@ def test_our_machine_answers_as_the_oracles_did(portion):
 
 def test_the_corpus_notices_flags_that_a_fault_loses(monkeypatch):
     monkeypatch.setattr(Cpu, "_settle_flags", lambda self: None)
-    assert len(corpus.mismatches(corpus.chunks()[0])) > 5
+    assert len(corpus.mismatches(corpus.chunks()[0][:100])) > 5
 
 
 def test_the_corpus_notices_a_frame_without_rf(monkeypatch):
     monkeypatch.setattr(delivery, "_saved_rf", lambda *_: 0)
-    assert len(corpus.mismatches(corpus.chunks()[0])) > 50
+    assert len(corpus.mismatches(corpus.chunks()[0][:60])) > 20
