@@ -65,7 +65,7 @@ class ScenarioCollector(pytest.File):
             return
         for case in prepared.cases:
             yield RunItem.from_parent(self, name=case.name or "run", prepared=prepared, case=case.name)
-        if file.scenario.sweep is not None and not file.scenario.sweep.omitted:
+        if file.scenario.sweep is not None and file.scenario.sweep.daily:
             yield SweepItem.from_parent(self, name="sweep", prepared=prepared, sources=sources)
 
     def _shown(self) -> str:

@@ -204,7 +204,7 @@ def full_run(tmp_path, sweep):
 
 
 def test_the_full_sweep_raises_every_event_at_every_instruction(tmp_path):
-    done = full_run(tmp_path, "")
+    done = full_run(tmp_path, "[sweep]\nfull = true\n")
     assert done.exit_code == 0, done.output
     line = next(line for line in done.output.splitlines() if "sweep " in line)
     assert "sweep nmi,irq,timer,resched,mce,db,pf,access: " in line
@@ -225,10 +225,15 @@ def test_a_scenario_that_says_why_it_has_no_sweep_is_not_swept_even_then(tmp_pat
     assert done.output.splitlines()[-1] == "1 scenarios, 1 runs, 0 sweeps: PASS"
 
 
+def test_a_scenario_with_the_full_sweep_only_is_not_swept_every_day(tmp_path):
+    (tmp_path / "a.toml").write_text(EXIT + "[sweep]\nfull = true\n")
+    assert check(tmp_path / "a.toml").output.splitlines()[-1] == "1 scenarios, 1 runs, 0 sweeps: PASS"
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
-    [("omitted = 'why'\nevents = ['nmi']", "there can be nothing else in it"), ("depth = 1", "name some, or say in"),
-     ("events = []", "name some, or say in")],
+    [("omitted = 'why'\nevents = ['nmi']", "there can be nothing else in it"), ("depth = 1", "name some, or say"),
+     ("events = []", "name some, or say"), ("full = true\nevents = ['nmi']", "that sweep is of all events")],
 )  # fmt: skip
 def test_a_scenario_is_swept_or_says_why_not(tmp_path, sweep, message):
     done = full_run(tmp_path, f"[sweep]\n{sweep}\n")

@@ -14,6 +14,7 @@ from emu.errors import ScenarioError
 from emu.lab.minimise import findings
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
+from emu.lab.shipped import find_scenario
 from emu.lab.sweep.case import CLEAN, CRASH
 from emu.lab.sweep.command import sweep
 from emu.lab.sweep.pairwise import pairwise
@@ -214,3 +215,11 @@ after:
     assert "beyond its table" in report.facts.missed[0]
     report = run(inject(event="register", at="do_syscall_64", register="ds", value=0x2B), asm)
     assert "in user mode only" in report.facts.missed[0]
+
+
+def test_the_kernel_does_not_fault_while_rsp_is_the_users_and_lies_on_one_of_its_stacks():
+    values = 'rsp = "corners", rflags = "corners", gs_base = "corners"'
+    text = find_scenario("classic-adversary-syscall").text.replace(values, 'rsp = ["stack:nmi+0x800"]')
+    found = rows(text, "pf", window="system_call..system_call+0x15, user:call..user:call")
+    assert {row.verdict for row in found} == {CLEAN}
+    assert any(row.events.startswith("vary.0@") for row in found)

@@ -88,17 +88,18 @@ def check(
         for report in run_prepared(prepared, name, options=options):
             yield checked_run(report, prepared)
         declared = full_sweep(file.scenario.sweep) if full else file.scenario.sweep
-        if declared is not None and not declared.omitted:
+        if declared is not None and declared.daily:
             yield checked_sweep(file, declared, prepared, sources, jobs, progress(file.name), full=full)
 
 
-def full_sweep(declared: Sweep | None) -> Sweep:
-    """Every event at every boundary, with the known holes and the variations that a scenario declares."""
+def full_sweep(declared: Sweep | None) -> Sweep | None:
+    """Every event at every boundary, with the known holes and the variations that a scenario declares; None if it has
+    said that there is to be no sweep."""
     if declared is None:
         return Sweep.model_validate({"events": tuple(EVENTS)})
     if declared.omitted:
-        return declared
-    return declared.model_copy(update={"events": tuple(EVENTS), "first": (), "depth": 1, "window": ""})
+        return None
+    return declared.model_copy(update={"events": tuple(EVENTS), "full": False, "first": (), "depth": 1, "window": ""})
 
 
 def checked_run(report: Report, prepared: Prepared) -> Checked:

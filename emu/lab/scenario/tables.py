@@ -154,6 +154,8 @@ class Sweep(Model):
     events: Annotated[tuple[SweepEventName, ...], Field(strict=False)] = ()
     omitted: str = ""
     """Why there is no sweep of this scenario at all; then there is nothing else."""
+    full: bool = False
+    """Whether there is only the full sweep (`check --full`), which takes too long for every day."""
     first: Annotated[tuple[SweepEventName, ...], Field(strict=False)] = ()
     """Those of them that come first, if others are for the nested places only."""
     depth: Annotated[int, Field(ge=1, le=3)] = 1
@@ -167,9 +169,18 @@ class Sweep(Model):
     def _some_or_none(self) -> Sweep:
         if self.omitted and self.model_fields_set != {"omitted"}:
             raise ValueError("omitted: there is no sweep then, so there can be nothing else in it")
-        if not self.omitted and not self.events:
-            raise ValueError("events: name some, or say in `omitted` why there are none")
+        if self.full and not self.model_fields_set <= {"full", "known", "cpus", "vary"}:
+            raise ValueError(
+                "full: that sweep is of all events at all instructions, so only known, cpus, vary can be here"
+            )
+        if not self.omitted and not self.full and not self.events:
+            raise ValueError("events: name some, or say `full = true`, or in `omitted` why there are none")
         return self
+
+    @property
+    def daily(self) -> bool:
+        """Whether `entry64 check` sweeps the scenario without being asked for the full sweep."""
+        return not self.omitted and not self.full
 
     @model_validator(mode="after")
     def _first_of_them(self) -> Sweep:

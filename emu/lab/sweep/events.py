@@ -40,6 +40,8 @@ def _kernel_can_fault(view: View, core: Core, entries: tuple[Entry, ...]) -> boo
         return False  # nothing executes
     if cpu.cpl == 3:
         return cpu.ip < KERNEL_HALF
+    if entries and entries[-1].vector is None and cpu.sp == entries[-1].words[3]:
+        return False  # SYSCALL leaves RSP alone: the user's may lie anywhere, on a kernel stack too
     stack = view.stack_at(core.index, cpu.sp)
     return (
         cpu.gs_base == view.percpu_base(core.index)
