@@ -141,7 +141,7 @@ C_FUNCTIONS = (
     "do_coprocessor_segment_overrun", "do_debug", "do_device_not_available", "do_divide_error", "do_double_fault",
     "do_exit", "do_fork", "do_general_protection", "do_int3", "do_invalid_TSS", "do_invalid_op", "do_machine_check",
     "do_nmi", "do_notify_resume", "do_overflow", "do_page_fault", "do_segment_not_present",
-    "do_simd_coprocessor_error", "do_spurious_interrupt_bug", "do_stack_segment", "khelper", "ksoftirqd",
+    "do_simd_coprocessor_error", "do_spurious_interrupt_bug", "do_stack_segment", "kernel_init", "khelper", "ksoftirqd",
     "mce_threshold_interrupt", "preempt_schedule_irq", "schedule", "schedule_tail", "smp_apic_timer_interrupt",
     "smp_call_function_interrupt", "smp_call_function_single_interrupt", "smp_error_interrupt",
     "smp_invalidate_interrupt", "smp_reschedule_interrupt", "smp_spurious_interrupt", "smp_thermal_interrupt",
@@ -160,7 +160,7 @@ PARTIAL_FRAME = frozenset({
 """C functions that get pt_regs whose words below R11 are not written."""
 INTERRUPTS_ON = frozenset({
     "schedule", "do_notify_resume", "syscall_trace_enter", "syscall_trace_leave", "do_exit", "schedule_tail",
-    "do_fork", "ksoftirqd", "khelper", "wait_for_helper", "____call_usermodehelper",
+    "do_fork", "kernel_init", "ksoftirqd", "khelper", "wait_for_helper", "____call_usermodehelper",
 })  # fmt: skip
 """C functions that are called with interrupts on, beside the system calls."""
 INTERRUPTS_WANTED = frozenset({"schedule", "do_notify_resume", "syscall_trace_enter", "syscall_trace_leave"})

@@ -62,6 +62,8 @@ class BootOptions:
     """How several CPUs take turns."""
     panic_on_oops: bool = True
     """An exception in kernel mode ends the run, not only the task (sysctl kernel.panic_on_oops)."""
+    init_thread: bool = False
+    """linux-2.6: the program begins as a kernel thread, by kernel_execve, as the first program of a real one does."""
     timer_period: int = 0
     """Instructions between two APIC timer interrupts; 0: no timer."""
     files: tuple[InputFile, ...] = ()
@@ -95,6 +97,8 @@ def boot(options: BootOptions) -> System:
         raise Entry64Error(
             f"{options.ram_bytes:#x} bytes of RAM: give a multiple of 4096 from {MIN_RAM:#x} to {MAX_RAM:#x}"
         )
+    if options.init_thread and not is_linux26(options.image):
+        raise Entry64Error("init_thread: only linux-2.6 has kernel_execve")
     argv = options.argv or (b"",)  # as Linux does, for programs that count on argv[0]
     check_arguments(argv, options.envp)
     load_c_functions()
@@ -128,6 +132,7 @@ def _fill_memory(memory: Memory, options: BootOptions) -> list[int]:
     data = mm.kernel_data(memory)
     data.timer_period = options.timer_period
     data.oops_is_survived = int(not options.panic_on_oops)
+    data.init_thread = int(options.init_thread)
     mm.kernel_data(memory).no_isolation = is_linux26(image)
     records = []
     per_cpu_offset = mm.image_physical(image.symbol("__per_cpu_offset"))

@@ -34,11 +34,8 @@ def start_kernel(cpu: Cpu, boot: CpuBoot) -> Steps:
     Runs on the new task's stack, below the room for its pt_regs; CR3 is INIT_PGD.
     """
     try:
-        # Nothing writes the descriptor tables any more. LTR marked the TSS busy before.
-        mm.protect_kernel(cpu.memory, cpu_entry_area(cpu.number), mm.PAGE_KERNEL_RO)
+        protect_tables(cpu)
         if cpu.number == 0:
-            idt = cpu.kernel.image.symbol("idt_table")
-            mm.protect_kernel(cpu.memory, idt & -PAGE_SIZE, mm.PAGE_KERNEL_RO)
             make_idle_task(cpu)
             _start_first_process(cpu, boot.stack)
         else:
@@ -55,7 +52,15 @@ def start_kernel(cpu: Cpu, boot: CpuBoot) -> Steps:
     return None
 
 
-def _run_on(cpu: Cpu, address: int, stack_end: int) -> TaskStruct:
+def protect_tables(cpu: Cpu) -> None:
+    """Nothing writes the descriptor tables any more. LTR marked the TSS busy before."""
+    mm.protect_kernel(cpu.memory, cpu_entry_area(cpu.number), mm.PAGE_KERNEL_RO)
+    if cpu.number == 0:
+        idt = cpu.kernel.image.symbol("idt_table")
+        mm.protect_kernel(cpu.memory, idt & -PAGE_SIZE, mm.PAGE_KERNEL_RO)
+
+
+def run_on(cpu: Cpu, address: int, stack_end: int) -> TaskStruct:
     """The code that runs now is this task's from now on."""
     task = cpu.view(TaskStruct, address)
     task.stack = stack_end - THREAD_SIZE
@@ -74,7 +79,7 @@ def _start_first_process(cpu: Cpu, stack_end: int) -> None:
     make_root(kernel)
     data = mm.kernel_data(cpu.memory)
     address = mm.direct_map(mm.alloc_page(cpu.memory))
-    task = _run_on(cpu, address, stack_end)
+    task = run_on(cpu, address, stack_end)
     link_task(kernel, address)
     data.nr_tasks += 1
     data.next_pid += 1
@@ -99,7 +104,7 @@ def _start_first_process(cpu: Cpu, stack_end: int) -> None:
 def _start_idling(cpu: Cpu, stack_end: int) -> None:
     """The others have no user mode to go to: start_kernel returns into the idle loop instead of to its caller."""
     make_idle_task(cpu, stack_end - THREAD_SIZE)
-    _run_on(cpu, cpu.percpu.idle_task, stack_end)
+    run_on(cpu, cpu.percpu.idle_task, stack_end)
     if cpu.kernel.classic and cpu.percpu.rq_head:
         set_need_resched(cpu)  # its idle loop does not look at the queue
     cpu.core.cpu.set_control(cr3=INIT_PGD)

@@ -110,6 +110,9 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
             image = build_image(scenario.kernel, profile, own_sources=own_sources)
         except ImageError as error:
             raise ScenarioError(f"{file.where('kernel')}: {error}") from None
+    if scenario.options.init_thread and not is_linux26(image):
+        where = file.where("options", "init_thread")
+        raise ScenarioError(f"{where}: init_thread is for kernel = {LINUX_26!r}, which has kernel_execve")
     user = _assemble(file)
     ia32 = scenario.user.bits == 32
     if ia32:
@@ -134,6 +137,7 @@ def prepare(file: ScenarioFile, image: Image | None = None, own_sources: Overrid
         interleaving=Interleaving(scenario.schedule.quantum, scenario.schedule.seed),
         nmi_scratch=scenario.options.nmi_touches_memory,
         panic_on_oops=scenario.options.panic_on_oops,
+        init_thread=scenario.options.init_thread,
         ram_bytes=scenario.options.ram << 20,
         timer_period=scenario.timer.period if scenario.timer else 0,
     )

@@ -78,6 +78,8 @@ class KernelData(Struct):
     """Helpers that are asked for and that it has not started yet: a list of SubprocessInfo."""
     kmod_concurrent: U64
     """Helpers that request_module() waits for."""
+    init_thread: U64
+    """linux-2.6: the first program is to begin as a kernel thread."""
 
 
 MAX_SYSCALLS = 512

@@ -12,9 +12,21 @@ from functools import cache
 @cache
 def install() -> None:
     """Register this kernel's C functions. Those of linux-6, and all system calls, must be there already."""
-    from kernel_stubs.linux26 import compat, interrupts, khelper, kthreads, main, ports, ptrace, syscalls, tasks, traps
+    from kernel_stubs.linux26 import (
+        compat,
+        first,
+        interrupts,
+        khelper,
+        kthreads,
+        main,
+        ports,
+        ptrace,
+        syscalls,
+        tasks,
+        traps,
+    )
 
-    for module in (compat, khelper, main, ports, ptrace, tasks):
+    for module in (compat, first, khelper, main, ports, ptrace, tasks):
         assert module  # they register when they are imported
     compat.register_all()
     traps.register_all()

@@ -7,7 +7,9 @@ from kernel_stubs.abi import THREAD_SIZE, CpuBoot, PtRegs, Tif
 from kernel_stubs.binding import Call, Steps
 from kernel_stubs.context import Cpu
 from kernel_stubs.linux26.calls import c_function26
+from kernel_stubs.linux26.first import rest_init
 from kernel_stubs.linux26.thread_info import init_thread_info, pda, set_current
+from kernel_stubs.mm import kernel_data
 from kernel_stubs.page_fault import vfree_lazy
 from kernel_stubs.process import do_exit
 from kernel_stubs.rseq import rseq_handle_notify_resume
@@ -17,7 +19,9 @@ from kernel_stubs.trace import trace_nmi_handler
 
 @c_function26
 def start_kernel(cpu: Cpu, boot: CpuBoot) -> Steps:
-    """Make this CPU's first task. The first CPU's executes the program; the others idle."""
+    """Make this CPU's first task. The first CPU's executes the program, or makes the one that will; the others idle."""
+    if cpu.number == 0 and kernel_data(cpu.memory).init_thread:
+        yield from rest_init(cpu, boot)
     yield from init.start_kernel(cpu, boot)
     address = cpu.percpu.current_task
     init_thread_info(cpu, address)

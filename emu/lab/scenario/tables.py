@@ -54,6 +54,8 @@ class Options(Model):
     """exc_nmi touches kernel memory that is not mapped yet, so it takes a page fault, whose IRETQ unmasks NMIs."""
     panic_on_oops: bool = True
     """An exception in kernel mode ends the run; else it ends the task, unless that is init or in an interrupt."""
+    init_thread: bool = False
+    """linux-2.6: the program begins as a kernel thread, by kernel_execve, as the first program of a real one does."""
     ram: Annotated[int, Field(ge=2, le=4096)] = 32
     """MiB of memory."""
 
