@@ -135,6 +135,9 @@ def _no_new_tables() -> int:
     raise AssertionError("a lookup never allocates")
 
 
+_CURRENT_TASK = PerCpu.offset("current_task")
+
+
 class Cpu:
     """The CPU on which a C function runs: first argument of every C function."""
 
@@ -158,7 +161,9 @@ class Cpu:
     @property
     def current(self) -> TaskStruct:
         """The task that runs here."""
-        return self.kernel.view(TaskStruct, self.percpu.current_task)
+        kernel = self.kernel
+        area = kernel.physical(percpu_address(kernel, self.core.index))
+        return kernel.view(TaskStruct, self.memory.read_u64(area + _CURRENT_TASK))  # no view of PerCpu: each call asks
 
     @property
     def mm(self) -> MmStruct:

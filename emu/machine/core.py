@@ -22,10 +22,10 @@ from emu.machine.operands import repeats_itself
 from emu.machine.processor import CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.recorder import Recorder
-from emu.machine.stop import Stop, StopKind
+from emu.machine.stop import BREAK, BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, Stop
 from emu.machine.stop_points import StopPoints
 
-_RF = int(Rflags.RF)
+_RF, _LMA = int(Rflags.RF), int(Efer.LMA)
 _TF_RF = int(Rflags.TF | Rflags.RF)
 
 
@@ -151,20 +151,20 @@ class Core(Exceptions):
             limit = min(limit, self.clock + steps)
         stop = self._execute(limit - self.clock, step_over=passed == (self.clock, self.cpu.ip))
         kind = stop.kind
-        if kind is StopKind.BREAK:
+        if kind is BREAK:
             return self._at_stop(stop.ip)
-        if kind is StopKind.FAULT and engine_faults.is_smap_alone(self, stop):
+        if kind is FAULT and engine_faults.is_smap_alone(self, stop):
             stop = self._without_smap(stop)
             kind = stop.kind
-        if kind is StopKind.COUNT or kind is StopKind.MMIO:
+        if kind is COUNT or kind is MMIO:
             if steps:
                 self.debug.executed()
             return None
-        if kind is StopKind.FAULT:
+        if kind is FAULT:
             self._fault(stop)
-        elif kind is StopKind.HALT:
+        elif kind is HALT:
             self.halted = True
-        elif kind is StopKind.BUS:
+        elif kind is BUS:
             self._no_memory(stop)
         else:
             self._complete(stop)
@@ -193,7 +193,7 @@ class Core(Exceptions):
         if not watched:
             return
         # A single step over SYSCALL is over if FMASK clears TF; INT n clears TF itself.
-        steps = self.cpu.flags if kind is StopKind.SYSCALL else 0 if kind is StopKind.SOFTWARE else flags
+        steps = self.cpu.flags if kind is SYSCALL else 0 if kind is SOFTWARE else flags
         self.debug.retired(steps=steps)
 
     def _execute(self, count: int, *, step_over: bool) -> Stop:
@@ -205,7 +205,7 @@ class Core(Exceptions):
         stop = self.cpu.run(count, step_over=step_over)
         if self.alignment.on:
             stop = self.alignment.judge(stop)
-        if stop.ip == ip and stop.kind is StopKind.COUNT and not repeats_itself(self.read_code(ip, 15)):
+        if stop.ip == ip and stop.kind is COUNT and not repeats_itself(self.read_code(ip, 15)):
             # It writes to its own page: the engine begins it again, and counts it twice, so one step never passes it.
             stop = self.cpu.run(2, step_over=True)
             stop.retired = 1
@@ -259,7 +259,7 @@ class Core(Exceptions):
             return None
         mnemonic = self.stops.special.get(ip)
         self._passed = here
-        if not self.cpu.state.efer & Efer.LMA:
+        if not self.cpu.state.efer & _LMA:
             self._pass_outside_long_mode(ip)
         elif mnemonic is not None:
             try:
@@ -309,9 +309,9 @@ class Core(Exceptions):
     def execute_one(self) -> Stop:
         """Let the engine execute the instruction at RIP; its faults are delivered."""
         stop = self._execute(1, step_over=True)
-        if stop.kind is StopKind.FAULT:
+        if stop.kind is FAULT:
             self._fault(stop)
-        elif stop.kind is StopKind.BUS:
+        elif stop.kind is BUS:
             self._no_memory(stop)
         return stop
 

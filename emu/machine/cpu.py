@@ -9,13 +9,12 @@ from __future__ import annotations
 import ctypes
 
 from unicorn import x86_const as x86
-from unicorn.unicorn_py3.unicorn import uclib
 
 from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
 from emu.machine import engine
 from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
-from emu.machine.stop import Stop, StopKind
+from emu.machine.stop import BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
 
 MAX_INSTRUCTION = 15
 """Bytes."""
@@ -32,18 +31,18 @@ class Cpu(HookedEngine):
         as each is an instruction boundary.
         """
         if count <= 0:
-            return Stop(StopKind.COUNT, 0, self.state.rip)
+            return Stop(COUNT, 0, self.state.rip)
         self.notes.clear()
         stop = self._start(count, step_over)
-        if stop.kind is not StopKind.MMIO:
+        if stop.kind is not MMIO:
             return stop
         # The engine stopped within the instruction; once more, so that it finishes. Devices get what it writes then.
         self._device_writes_wait = True
         again = self._start(1, True)
         self._device_writes_wait = False
         again.retired += stop.retired
-        if again.kind is StopKind.COUNT:
-            again.kind = StopKind.MMIO
+        if again.kind is COUNT:
+            again.kind = MMIO
         return again
 
     def _start(self, count: int, step_over: bool) -> Stop:
@@ -57,20 +56,21 @@ class Cpu(HookedEngine):
         if counting_only:
             self._code_hooks.only_count()
         keyboard.stop = self._stop_now
-        status = uclib.uc_emu_start(self._uch, ip, 0, 0, count)
+        self._begin.value, self._count.value = ip, count
+        status = engine.emu_start(self._uch, self._begin, engine.NOWHERE, engine.NOWHERE, self._count)
         keyboard.stop = None
         if counting_only:
             self._code_hooks.all()
         self._pass_ip = -1
-        uclib.uc_context_save(self._uch, self._saved)
+        engine.context_save(self._uch, self._saved)
         if keyboard.pressed:
             keyboard.give_way()
         stop = self._explain(status, count, self._counter.value)
         stop.old_cr2 = cr2
-        if stop.kind is StopKind.FAULT and stop.retired == count and self._belongs_to_next(stop.vector):
+        if stop.kind is FAULT and stop.retired == count and self._belongs_to_next(stop.vector):
             # The count was reached, and the engine has already looked at what follows: that is for the next run.
             self.state.cr[2], self.state.dr[6] = cr2, dr6
-            return Stop(StopKind.COUNT, count, stop.ip)
+            return Stop(COUNT, count, stop.ip)
         return stop
 
     def _belongs_to_next(self, vector: int) -> bool:
@@ -82,31 +82,31 @@ class Cpu(HookedEngine):
         stop = self._stop
         if stop is None:
             if status:
-                stop = Stop(StopKind.BUS, counter - 1, state.rip)
+                stop = Stop(BUS, counter - 1, state.rip)
             elif counter > count:
-                stop = Stop(StopKind.COUNT, count, state.rip)
+                stop = Stop(COUNT, count, state.rip)
             else:
-                stop = Stop(StopKind.HALT, counter, state.rip)
+                stop = Stop(HALT, counter, state.rip)
             return stop
         kind = stop.kind
         if stop.retired >= 0:  # the hook has read the counter, which includes its instruction
-            if kind is StopKind.SYSCALL or kind is StopKind.SYSENTER or kind is StopKind.MMIO:
+            if kind is SYSCALL or kind is SYSENTER or kind is MMIO:
                 self._settle_flags()
-        elif kind is StopKind.SOFTWARE:
+        elif kind is SOFTWARE:
             stop.retired = counter
             if stop.vector == Vector.UD:
                 state.rip = state.exception_next_eip  # the engine takes INT 6 for an invalid instruction
-        elif kind is StopKind.FAULT and stop.vector == Vector.DB:
+        elif kind is FAULT and stop.vector == Vector.DB:
             # A single step is reported after its instruction; one with a breakpoint (DR0-3) was not even translated.
             stop.retired = counter
-        elif kind is StopKind.FAULT and stop.vector == Vector.PF and self._is_fetch(stop.error_code):
+        elif kind is FAULT and stop.vector == Vector.PF and self._is_fetch(stop.error_code):
             stop.retired = counter  # the count hook runs with the instruction, and this one was not even translated
         else:
             stop.retired = counter - 1
-            if kind is StopKind.FAULT:
+            if kind is FAULT:
                 self._settle_flags()
         stop.ip = state.rip
-        if kind is StopKind.FAULT or kind is StopKind.SOFTWARE:
+        if kind is FAULT or kind is SOFTWARE:
             state.old_exception = -1  # or the next contributory fault becomes #DF inside the engine
             self._dirty = True
         return stop
@@ -131,11 +131,11 @@ class Cpu(HookedEngine):
 
     def _write_back(self) -> None:
         if self._dirty:
-            uclib.uc_context_restore(self._uch, self._saved)
+            engine.context_restore(self._uch, self._saved)
             self._dirty = False
         if self._stale_tlb:
             self._cr3_again.value = self._cr[3]
-            uclib.uc_reg_write(self._uch, x86.UC_X86_REG_CR3, self._cr3_at)
+            engine.reg_write(self._uch, x86.UC_X86_REG_CR3, self._cr3_at)
             self._stale_tlb = False
 
     def flush_tlb(self) -> None:
@@ -153,13 +153,13 @@ class Cpu(HookedEngine):
         ):
             if value is not None:
                 self._uc.reg_write(register, value)
-        uclib.uc_context_save(self._uch, self._saved)
+        engine.context_save(self._uch, self._saved)
 
     def set_efer(self, value: int) -> None:
         """Load IA32_EFER through the engine."""
         self._write_back()
         self._uc.msr_write(0xC0000080, value)
-        uclib.uc_context_save(self._uch, self._saved)
+        engine.context_save(self._uch, self._saved)
 
     @property
     def context(self) -> memoryview:

@@ -26,8 +26,18 @@ CC_OP_EFLAGS = 1
 COUNTER_OFFSET = 1368
 """Of emu_counter in the engine struct; emu_count follows it."""
 
-# Prototypes of hooks.
-CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+# What every run calls, without the binding's argument types, whose conversions take as long as the calls. What these
+# get is of the right type already: handles and addresses as ctypes objects, numbers of 32 bits as int.
+_library = ctypes.CDLL(uclib._name)
+emu_start, emu_stop = _library["uc_emu_start"], _library["uc_emu_stop"]
+context_save, context_restore = _library["uc_context_save"], _library["uc_context_restore"]
+reg_read, reg_write = _library["uc_reg_read"], _library["uc_reg_write"]
+NOWHERE = ctypes.c_uint64(0)
+"""No address to stop at, no time to stop after."""
+
+# Prototypes of hooks. That of code leaves out the last two parameters, size and data, which nobody wants: the caller of
+# a C function need not know that it takes fewer, and each one costs.
+CODE_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
 BLOCK_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 INTR_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 FLAG_CB = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)

@@ -21,7 +21,7 @@ from emu.machine.processor import CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.stop import Stop
 
-_RF = int(Rflags.RF)
+_RF, _LMA = int(Rflags.RF), int(Efer.LMA)
 MAX_DELIVERIES_AT_ONCE = 1000
 """At one clock. A fault whose handler cannot be fetched repeats until the stack is full; on an IST stack, for ever."""
 
@@ -48,7 +48,7 @@ class Exceptions(Processor):
 
     def deliver(self, event: Interruption) -> None:
         """Through the IDT; a triple fault shuts the CPU down, and so does getting nowhere."""
-        if not self.cpu.state.efer & Efer.LMA:
+        if not self.cpu.state.efer & _LMA:
             self.crash(f"vector {event.vector} at {event.ip:#x} outside long mode, where events are not delivered")
             return
         self._deliveries = self._deliveries + 1 if self.clock == self._delivered_at else 0

@@ -27,7 +27,7 @@ from emu.arch import KERNEL_HALF, PAGE_SIZE, Cr0, Rflags, Vector, is_canonical
 from emu.machine import code_hooks, engine
 from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
-from emu.machine.stop import Stop, StopKind
+from emu.machine.stop import BREAK, Stop, StopKind
 
 _REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
 
@@ -49,7 +49,7 @@ class HookedEngine(Registers):
         self._uc.reg_write(x86.UC_X86_REG_FPCW, 0x40)
         self._uc.reg_write(x86.UC_X86_REG_MXCSR, 0x1F80)
         self._uch = self._uc._uch
-        self._stop_now = partial(uclib.uc_emu_stop, self._uch)
+        self._stop_now = partial(engine.emu_stop, self._uch)
         self._code_hooks = code_hooks.CodeHooks(self._uc)
         self._context = self._uc.context_save()
         self._saved = self._context.context
@@ -57,6 +57,7 @@ class HookedEngine(Registers):
         self._context_size = engine.context_size(self._uc)
         self._context_address = ctypes.addressof(self.state)
         self._counter = ctypes.c_uint64.from_address(engine.handle(self._uc) + engine.COUNTER_OFFSET)
+        self._begin, self._count = ctypes.c_uint64(), ctypes.c_size_t()
         self._stale_tlb = False
         self._cr3_again = ctypes.c_uint64()
         self._cr3_at = ctypes.byref(self._cr3_again)
@@ -107,9 +108,9 @@ class HookedEngine(Registers):
         self._dirty = True
 
     def _install_hooks(self) -> None:
-        uch, stop_engine = self._uch, uclib.uc_emu_stop
+        uch, stop_engine = self._uch, engine.emu_stop
         state = self.state
-        save, context = uclib.uc_context_save, self._saved
+        save, context = engine.context_save, self._saved
 
         def on_interrupt(_uc: int, vector: int, _data: int) -> None:
             if self._stop is not None:
@@ -144,7 +145,11 @@ class HookedEngine(Registers):
             self._stop = Stop(StopKind.OUT, self._counter.value, 0, start=start, port=port, size=size, value=value)
             stop_engine(uch)
 
-        def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
+        stops = self._stops
+
+        def on_code(_uc: int, address: int) -> None:
+            if address not in stops:
+                return  # between two stops that share a hook
             if address in self._noted:
                 save(uch, context)
                 self.notes.append(
@@ -154,8 +159,8 @@ class HookedEngine(Registers):
                 self._pass_ip = -1
             elif address in self._canonical and is_canonical(self._live(self._canonical[address])):
                 pass
-            elif address in self._stops and address not in self._quiet:
-                self._stop = Stop(StopKind.BREAK, -1, address)
+            elif address not in self._quiet:
+                self._stop = Stop(BREAK, -1, address)
                 stop_engine(uch)
 
         def on_new_block(_uc: int, _block: int, _previous: int, _data: int) -> None:
@@ -197,7 +202,7 @@ class HookedEngine(Registers):
             elif self._stop is None:
                 self._stop = Stop(StopKind.MMIO, self._counter.value - 1, 0)
                 self.mmio_writes.clear()
-                uclib.uc_emu_stop(uch)
+                engine.emu_stop(uch)
 
         self._uc.mmio_map(base, size, on_read, None, on_write, None)
 
@@ -272,7 +277,7 @@ class HookedEngine(Registers):
 
     def _live_register(self, identity: int) -> int:
         self._live_value.value = 0
-        uclib.uc_reg_read(self._uch, identity, self._live_at)
+        engine.reg_read(self._uch, identity, self._live_at)
         return self._live_value.value
 
     def note_at(self, addresses: frozenset[int]) -> None:
@@ -294,7 +299,7 @@ class HookedEngine(Registers):
         if on_instruction is not None:
             note = on_instruction
 
-            def on_code(_uc: int, address: int, _size: int, _data: int) -> None:
+            def on_code(_uc: int, address: int) -> None:
                 note(address)
 
             self._trace_hook = self._hook(UC_HOOK_CODE, engine.CODE_CB(on_code))
@@ -302,7 +307,7 @@ class HookedEngine(Registers):
 
     def peek(self) -> engine.SavedCpu:
         """Inside a trace callback: the state before the instruction (RIP and lazy flags excepted)."""
-        uclib.uc_context_save(self._uch, self._saved)
+        engine.context_save(self._uch, self._saved)
         return self.state
 
     def leaves_at(self, addresses: frozenset[int]) -> None:

@@ -24,6 +24,13 @@ class StopKind(Enum):
     BUS = "bus"  # physical memory that is not there
 
 
+# Names of a module are found several times as fast as members of an enum; these are asked for at each stop.
+COUNT, BREAK, FAULT, SOFTWARE, MMIO = (
+    StopKind.COUNT, StopKind.BREAK, StopKind.FAULT, StopKind.SOFTWARE, StopKind.MMIO
+)  # fmt: skip
+SYSCALL, SYSENTER, HALT, BUS = StopKind.SYSCALL, StopKind.SYSENTER, StopKind.HALT, StopKind.BUS
+
+
 @dataclass(slots=True)
 class Stop:
     """The end of a run: its kind, how many instructions retired, RIP, and what belongs to the kind."""
