@@ -87,6 +87,11 @@ class Kernel:
         return self.machine.memory
 
     @cached_property
+    def linear_map_end(self) -> int:
+        """Linear address behind the map of all memory."""
+        return PAGE_OFFSET + self.memory.size
+
+    @cached_property
     def percpu_offsets(self) -> int:
         """Physical address of `__per_cpu_offset`."""
         return self.image.symbol("__per_cpu_offset") - KERNEL_BASE + KERNEL_PHYS
@@ -110,7 +115,7 @@ class Kernel:
         """Physical address of a kernel linear address, through the initial page tables if it is in no linear map."""
         if KERNEL_BASE <= address < KERNEL_BASE + 0x4000_0000:
             return address - KERNEL_BASE + KERNEL_PHYS
-        if PAGE_OFFSET <= address < PAGE_OFFSET + self.memory.size:
+        if PAGE_OFFSET <= address < self.linear_map_end:
             return address - PAGE_OFFSET
         page = address & -PAGE_SIZE
         frame = self.machine.translations.get(page)

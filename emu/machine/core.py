@@ -27,6 +27,7 @@ from emu.machine.stop_points import StopPoints
 
 _RF, _LMA = int(Rflags.RF), int(Efer.LMA)
 _TF_RF = int(Rflags.TF | Rflags.RF)
+_UNTIL, _LIMIT = EndKind.UNTIL, EndKind.LIMIT
 
 
 class Core(Exceptions):
@@ -82,9 +83,9 @@ class Core(Exceptions):
             if self._end is not None:
                 return self._end
             if until is not None and until():
-                return End(EndKind.UNTIL, self.cpu.ip)
+                return End(_UNTIL, self.cpu.ip)
             if self.clock >= limit:
-                return End(EndKind.LIMIT, self.cpu.ip)
+                return End(_LIMIT, self.cpu.ip)
             if self.waits_for_startup:
                 return End(EndKind.HALTED, self.cpu.ip, "waits for a startup IPI")
             self.apic.tick(self.clock)
@@ -94,7 +95,7 @@ class Core(Exceptions):
             if self._end is not None:
                 continue
             if self._delivered_at == self.clock and until is not None and until():
-                return End(EndKind.UNTIL, self.cpu.ip)
+                return End(_UNTIL, self.cpu.ip)
             if self.halted:
                 end = self._sleep(limit)
                 if end is not None:

@@ -35,6 +35,7 @@ class LinearMemory:
         self.memory = memory
         self._state, self._control = cpu.state, cpu.state.cr
         self._known: dict[tuple[int, int, int], tuple[int, tuple[tuple[int, int], ...]]] = {}
+        self._ram = memory.ram
 
     def mode(self) -> PagingMode:
         """The paging controls as they are now."""
@@ -53,16 +54,16 @@ class LinearMemory:
         known = self._known.get(key)
         if known is not None:
             page, path = known
-            ram = self.memory.ram
+            ram = self._ram
             for at, value in path:
-                if (_word(ram, at)[0] ^ value) & _LASTING:
+                if _word(ram, at)[0] & _LASTING != value:
                     break
             else:
                 return page | address & 0xFFF
         found = walk(self.memory, state.cr[3], address, access, self.mode())
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = (found.physical & ~0xFFF, found.path)
+        self._known[key] = (found.physical & ~0xFFF, tuple((at, value & _LASTING) for at, value in found.path))
         return found.physical
 
     def locate(self, address: int) -> int:

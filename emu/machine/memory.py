@@ -74,13 +74,15 @@ class Memory:
 
     def read_u64(self, address: int) -> int:
         """Little-endian quadword at a physical address."""
-        self._check(address, 8)
+        if address < 0 or address + 8 > self.size:
+            raise PhysicalAddressError(address)
         value: int = _U64.unpack_from(self.ram, address)[0]
         return value
 
     def write_u64(self, address: int, value: int) -> None:
         """Store a quadword (modulo 2**64). Not for code."""
-        self._check(address, 8)
+        if address < 0 or address + 8 > self.size:
+            raise PhysicalAddressError(address)
         _U64.pack_into(self.ram, address, value & 0xFFFF_FFFF_FFFF_FFFF)
         if address + 8 > self.used:
             self.reach(address + 8)

@@ -165,6 +165,10 @@ class PageTables:
             table = entry & ADDRESS_MASK
         return table + ((address >> 12) & 0x1FF) * 8
 
+    def leaf(self, root: int, address: int) -> int | None:
+        """Physical address of the leaf entry of an address, present or not; None if a table above is missing."""
+        return self._slot(root, address, create=False)
+
     def map(self, root: int, address: int, physical: int, flags: int) -> None:
         """Map one 4 KiB page; `flags` are the leaf's Pte bits (P is added)."""
         slot = self._slot(root, address, create=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from emu.events import Event
 from emu.lab.chain import ChainState, EntryChain
-from emu.lab.invariants.base import Invariant
+from emu.lab.invariants.base import Invariant, copied
 from emu.lab.invariants.c_interface import CInterface
 from emu.lab.invariants.flags import Flags
 from emu.lab.invariants.frames import Frames
@@ -39,7 +39,8 @@ class JudgeState:
     """A snapshot of the chain and of what each invariant remembers."""
 
     chain: ChainState
-    invariants: tuple[tuple[dict[Any, Any], ...], ...]
+    state: tuple[dict[Any, Any], ...]
+    """Of each of their `STATE`, one after the other."""
 
 
 class Judge:
@@ -53,6 +54,7 @@ class Judge:
             for kind, handler in handlers.items():
                 table.setdefault(kind, []).append(handler)
         self._table = table
+        self._state = [(invariant, name) for invariant in self.invariants for name in invariant.STATE]
         self._unchanged: JudgeState | None = None
         """What was saved or loaded last, as long as nothing has happened since."""
 
@@ -90,7 +92,9 @@ class Judge:
     def save(self) -> JudgeState:
         """The state that belongs to a machine snapshot taken now."""
         if self._unchanged is None:
-            self._unchanged = JudgeState(self.chain.save(), tuple(invariant.save() for invariant in self.invariants))
+            self._unchanged = JudgeState(
+                self.chain.save(), tuple(copied(getattr(invariant, name)) for invariant, name in self._state)
+            )
         return self._unchanged
 
     def load(self, saved: JudgeState) -> None:
@@ -98,9 +102,13 @@ class Judge:
         if saved is self._unchanged and not self.chain.broken:
             return
         self._unchanged = saved
+        if self.chain.broken:
+            for invariant in self.invariants:
+                invariant.violations = []
         self.chain.load(saved.chain)
-        for invariant, state in zip(self.invariants, saved.invariants, strict=True):
-            invariant.load(state)
+        for (invariant, name), value in zip(self._state, saved.state, strict=True):
+            if value or getattr(invariant, name):
+                setattr(invariant, name, copied(value))
 
 
 __all__ = ["ENDINGS", "INVARIANTS", "Invariant", "Judge", "JudgeState", "all_invariants"]

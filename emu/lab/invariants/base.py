@@ -47,17 +47,6 @@ class Invariant:
     def finish(self, end: End) -> None:
         """The run is over."""
 
-    def save(self) -> tuple[dict[Any, Any], ...]:
-        """State between events, to come back to after a machine snapshot is restored."""
-        return tuple(_copied(getattr(self, attribute)) for attribute in self.STATE)
-
-    def load(self, saved: tuple[dict[Any, Any], ...]) -> None:
-        """Back to a saved state; violations are forgotten."""
-        for attribute, value in zip(self.STATE, saved, strict=True):
-            if value or getattr(self, attribute):
-                setattr(self, attribute, _copied(value))
-        self.violations = []
-
     def violated(self, event: Event, message: str, *, ip: int | None = None, ended: Entry | None = None) -> None:
         """Note a violation at `ip` (default: the event's); `ended` is an entry that the event took off the chain."""
         chain = self.chain.describe(event.cpu, *(() if ended is None else (ended,)))
@@ -82,7 +71,8 @@ class Invariant:
             )
 
 
-def _copied(table: dict[Any, Any]) -> dict[Any, Any]:
+def copied(table: dict[Any, Any]) -> dict[Any, Any]:
+    """A copy of a dict by CPU that an invariant keeps, for a snapshot."""
     if not table:
         return {}
     return {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}

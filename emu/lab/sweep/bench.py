@@ -22,10 +22,11 @@ from emu.lab.sweep.state import Comparer
 from emu.lab.view import View
 from emu.machine.end import End, EndKind
 from emu.machine.machine import MachineSnapshot
-from kernel_stubs.abi import IdtSource, TaskStruct
+from emu.machine.paging import Pte
+from kernel_stubs.abi import INIT_PGD, IdtSource, TaskStruct
 from kernel_stubs.binding import SLOT_RET
 from kernel_stubs.boot import boot
-from kernel_stubs.mm import kernel_data
+from kernel_stubs.mm import kernel_data, kernel_tables
 from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
 from kernel_stubs.signal import signal_name
 
@@ -34,6 +35,8 @@ MAX_EXTRA = 50_000
 _MAX_DELIVERIES = 3_000
 """And entries in all."""
 _FREE_FRAMES = 8
+_PRESENT = int(Pte.P)
+_LIMIT, _BREAKPOINT = EndKind.LIMIT, EndKind.BREAKPOINT
 
 
 class Boundary(NamedTuple):
@@ -82,6 +85,8 @@ class Bench:
         self._seen: Boundary | None = None
         """Where the scenario's own injections have been seen to."""
         self._breaks_at: set[int] = set()
+        self._lazy: tuple[tuple[int, int], ...] = ()
+        """Pages that `pf` faults on, each with the physical address of its page-table entry."""
         self.budget = prepared.file.scenario.budget
         image = prepared.options.image
         self._stops = {
@@ -215,7 +220,7 @@ class Bench:
             if self.core.clock < due:
                 limit = min(limit, due)
         end = self.core.advance(limit, until)
-        if end.kind not in (EndKind.LIMIT, EndKind.BREAKPOINT):
+        if end.kind is not _LIMIT and end.kind is not _BREAKPOINT:
             return end
         # The machine reports a breakpoint when it goes on from there, and once more after a restore.
         if plan.waiting and self.here != self._seen:
@@ -233,12 +238,16 @@ class Bench:
             vmalloc_fault(kernel, page)
         for page in reversed(pages):
             vfree_lazy(kernel, page)
+        tables, scratch = kernel_tables(kernel.memory), self.view.percpu_word(self.cpu, "nmi_scratch")
+        lazy = (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,)
+        self._lazy = tuple((page, leaf) for page in lazy if (leaf := tables.leaf(INIT_PGD, page)) is not None)
 
     def unmap_lazy(self) -> None:
         """Undo the one thing that a page fault in the kernel does for good: the page is missing again."""
-        scratch = self.view.percpu_word(self.cpu, "nmi_scratch")
-        for page in (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,):
-            vfree_lazy(self.system.kernel, page)
+        ram = self.machine.memory.ram
+        for page, leaf in self._lazy:
+            if ram[leaf] & _PRESENT:
+                vfree_lazy(self.system.kernel, page)
 
     # --- answers ----------------------------------------------------------------------------------------------------
     def outcome(self, end: End) -> tuple[object, ...]:

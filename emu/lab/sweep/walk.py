@@ -132,7 +132,7 @@ class Walker:
     ) -> Iterator[Case]:  # fmt: skip
         """The case of one event at the present boundary, those merged with it, and those nested in it."""
         bench = self.bench
-        if around.ending != UNNOTICED and event.ending != UNNOTICED:
+        if around.ending is not UNNOTICED and event.ending is not UNNOTICED:
             event = replace(event, ending=event.ending | around.ending)
         tables = None
         if event.site(bench.view, track.at.ip):
