@@ -10,6 +10,7 @@ from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import find_scenario
 from emu.lab.sweep.case import CLEAN, PENDING
 from emu.lab.sweep.events import EVENTS, events_named
+from emu.lab.sweep.scene import Options, Scene
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
@@ -139,3 +140,17 @@ def test_the_cases_that_run_to_the_end_do_not_grow_with_the_program():
     late = [row for row in rows(source, "mce", "timer", "irq") if row.to_end]
     last = max(int(row.events.partition("@")[2]) for row in late)
     assert all(int(row.events.partition("@")[2]) > last - 64 for row in late)
+
+
+def test_what_the_program_has_written_comes_back_with_a_later_state():
+    write = "    movl $SYS_write, %eax\n    movl $1, %edi\n    leaq text(%rip), %rsi\n    movl $3, %edx\n    syscall\n"
+    head, program = text().split("_start:\n")
+    source = f'{head}text:\n    .ascii "ok\\n"\n_start:\n{write}{program}'
+    bench = Scene("t.toml", source, Options(("nmi",))).start()
+    output, before = bench.system.kernel.output, bench.save()
+    bench.go(bench.budget, lambda: bool(output) and bench.core.cpu.cpl == 3)
+    after = bench.save()
+    bench.load(before)
+    assert output == []
+    bench.load(after)
+    assert output == [(1, b"ok\n")]

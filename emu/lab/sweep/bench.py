@@ -53,7 +53,7 @@ class Saved:
     machine: MachineSnapshot
     judge: JudgeState
     plan: Plan
-    output: int
+    output: tuple[tuple[int, bytes], ...]
 
 
 class Bench:
@@ -120,8 +120,9 @@ class Bench:
     # --- to and fro -------------------------------------------------------------------------------------------------
     def save(self) -> Saved:
         """The state; only at rest (Binding.at_rest)."""
-        output = len(self.system.kernel.output)
-        return Saved(self.machine.snapshot(), self.judge.save(), self.plan.copy(), output)
+        # All of it: going back to an earlier state forgets what was written since.
+        output = self.system.kernel.output
+        return Saved(self.machine.snapshot(), self.judge.save(), self.plan.copy(), tuple(output) if output else ())
 
     def load(self, saved: Saved) -> None:
         """Back."""
@@ -130,7 +131,7 @@ class Bench:
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)
         self._seen = self.here
-        del self.system.kernel.output[saved.output :]
+        self.system.kernel.output[:] = saved.output
         self.deliveries = 0
         self._set_stops()
 

@@ -67,8 +67,8 @@ class Reference:
     ram: bytes
     live: tuple[Interval, ...]
     """Physical memory to compare."""
-    output: int
-    """Length of the output log."""
+    output: tuple[tuple[int, bytes], ...]
+    """What the program has written."""
 
 
 class Comparer:
@@ -95,7 +95,7 @@ class Comparer:
             ram = ctypes.string_at(memory.host_address, memory.used)
         return Reference(
             len(self._chain.stack(self._cpu)), self._registers(), self._pending(), ram, self._live(),
-            len(self._system.kernel.output),
+            tuple(self._system.kernel.output),
         )  # fmt: skip
 
     def same(self, reference: Reference, raised: SweepEvent | None = None) -> bool:
@@ -104,7 +104,7 @@ class Comparer:
         if (
             self._registers() != reference.registers
             or self._pending() != expected
-            or len(self._system.kernel.output) != reference.output
+            or tuple(self._system.kernel.output) != reference.output
             or self._memory.used != len(reference.ram)
         ):
             return False
