@@ -17,8 +17,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sweep_runs import text
 
+from emu.cli import main
 from emu.errors import Entry64Error
 from emu.lab.scenario import parse_scenario
 from emu.lab.sweep import pool
@@ -38,13 +40,13 @@ def table(db: Path) -> list[tuple]:
 
 def command(db: Path, jobs: int) -> list[str]:
     return [
-        sys.executable, "-m", "emu.cli", "sweep", "syscall-getpid", "--event", "nmi", "--depth", "2",
+        "sweep", "syscall-getpid", "--event", "nmi", "--depth", "2",
         "--window", "entry_SYSCALL_64..entry_SYSCALL_64_safe_stack", "--db", str(db), "--jobs", str(jobs),
     ]  # fmt: skip
 
 
 def run_command(db: Path, jobs: int) -> None:
-    subprocess.run(command(db, jobs), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert CliRunner().invoke(main, command(db, jobs)).exit_code == 0
 
 
 def interrupted(db: Path, units: int, how: Callable[[int], None]) -> tuple[int, str]:
@@ -52,7 +54,11 @@ def interrupted(db: Path, units: int, how: Callable[[int], None]) -> tuple[int, 
     units += units_done(db)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's child would ignore it
     process = subprocess.Popen(
-        command(db, 2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "emu.cli", *command(db, 2)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     signal.signal(signal.SIGINT, before)
     while process.poll() is None and units_done(db) < units:
