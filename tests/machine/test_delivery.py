@@ -8,6 +8,7 @@ from bare import GDT, GDT_WORDS, HANDLERS, IDT, IST1, KERNEL, KSTACK, SP0, TSS, 
 from emu.arch import Rflags, Vector
 from emu.events import Delivered, DoubleFault, EventType, Shutdown
 from emu.machine.end import EndKind
+from emu.machine.paging import Access
 
 IF = int(Rflags.IF)
 RF = int(Rflags.RF)
@@ -24,7 +25,7 @@ def test_fault_from_user_mode_pushes_the_frame_on_sp0():
     assert it.entered() == Vector.UD
     assert it.core.cpu.sp == SP0 - 40
     assert stacked(it, error_code=False) == (USER + 1, 0x33, 2 | IF | RF, USER_STACK, 0x2B)
-    assert it.core.cpu.selector(2) == 0  # null SS
+    assert (it.core.cpu.selector(1), it.core.cpu.selector(2)) == (0x10, 0)  # null SS
     assert not it.core.cpu.interrupts_enabled
 
 
@@ -47,6 +48,40 @@ def test_ist_gate_switches_stack_even_at_cpl0():
     it.set_gate(Vector.UD, ist=1)
     it.run()
     assert it.core.cpu.sp == IST1 - 40
+
+
+@pytest.mark.parametrize("ist", range(1, 8))
+def test_each_ist_number_has_its_own_stack(ist):
+    it = bare("ud2", user=True)
+    stacks = [KERNEL + 0xA_0000 + 0x1000 * n for n in range(7)]
+    it.machine.memory.write(TSS + 36, struct.pack("<7Q", *stacks))
+    it.set_gate(Vector.UD, ist=ist)
+    it.run()
+    assert it.core.cpu.sp == stacks[ist - 1] - 40
+
+
+def test_the_event_tells_where_the_frame_is():
+    for code, vector in (("ud2", Vector.UD), ("movl $0x68, %eax\n movl %eax, %ds", Vector.GP)):
+        it = bare(code, user=True)
+        it.run()
+        (event,) = it.of(Delivered)
+        assert (event.vector, event.frame_at) == (vector, SP0 - 40)
+        assert it.core.linear.read_u64(event.frame_at, Access()) == event.frame.ip
+
+
+def test_cs_has_the_new_cpl_whatever_the_gates_selector_has():
+    it = bare("ud2", user=True)
+    it.set_gate(Vector.UD, selector=0x13)
+    it.run()
+    assert (it.entered(), it.core.cpu.selector(1), it.core.cpu.cpl) == (Vector.UD, 0x10, 0)
+
+
+def test_delivery_ends_the_shadow_of_sti():
+    it = bare("sti\n ud2")
+    it.set_gate(Vector.UD, kind=0x8F)
+    it.core.raise_interrupt(0x40)
+    it.run()
+    assert [(event.vector, event.clock) for event in it.of(Delivered)] == [(Vector.UD, 1), (0x40, 1)]
 
 
 def test_trap_gate_leaves_if_alone_and_interrupt_gate_clears_it():
@@ -97,6 +132,14 @@ CHECKS = {
     "selector beyond the GDT": ({"selector": 0x1000}, Vector.GP, 0x1001),
     "32-bit code selector": ({"selector": 8}, Vector.GP, 9),
 }
+
+
+def test_no_gate_leads_to_less_privilege():
+    it = bare("ud2")
+    it.set_gate(Vector.UD, selector=0x33)
+    it.run()
+    assert it.entered() == Vector.GP
+    assert stacked(it, error_code=True)[0] == 0x31
 
 
 @pytest.mark.parametrize(("change", "vector", "code"), CHECKS.values(), ids=CHECKS)
