@@ -68,6 +68,37 @@ def test_reserved_bits_fault_with_rsvd_like_in_the_engine(level):
     assert (stop.kind, stop.error_code) == (StopKind.FAULT, 9)
 
 
+PRESENT = int(Pte.P | Pte.RW)
+LARGE = {1: 0x20_0000, 2: 0, 3: 0}
+"""Level -> frame of a large page there: 2 MiB, 1 GiB, and what does not exist."""
+
+
+@pytest.mark.parametrize(
+    ("level", "bit", "physical"),
+    [(1, 0, FRAME), (1, 12, FRAME), (1, 13, None), (1, 20, None), (1, 22, 0x70_0000), (1, 45, None),
+     (2, 0, FRAME), (2, 12, FRAME), (2, 13, None), (2, 29, None), (2, 45, None), (3, 0, None)],
+)  # fmt: skip
+def test_a_large_page_is_what_the_engine_takes_it_for(level, bit, physical):
+    """Bit 12 is PAT; the address bits below the page's size are reserved (SDM volume 3A, tables 4-16 and 4-18)."""
+    it = bare("movq (%rbx), %rax")
+    build(it, [PRESENT] * 4)
+    tables = {3: PML4 + (TARGET >> 39) * 8, 2: 0xA000, 1: 0xB000}
+    it.put64(tables[level], LARGE[level] | PRESENT | int(Pte.PS) | 1 << bit)
+    if physical is not None:
+        it.put64(physical, 0x1234)
+    address = TARGET + FRAME - LARGE[level]
+    it.core.cpu.set_register(3, address)
+    stop = it.core.cpu.run(1)
+    if physical is None:
+        assert (stop.kind, stop.error_code) == (StopKind.FAULT, 9)
+        with pytest.raises(PageFaultError) as fault:
+            walk(it.machine.memory, PML4, address, Access(), PagingMode())
+        assert fault.value.code == 9
+    else:
+        assert it.core.cpu.register(0) == 0x1234
+        assert walk(it.machine.memory, PML4, address, Access(), PagingMode()).physical == physical
+
+
 def test_non_canonical_is_told_apart_from_not_present():
     it = bare("nop")
     with pytest.raises(PageFaultError) as fault:
