@@ -161,10 +161,11 @@ gs_change:
     swapgs
     popfq
     ret
-EXTABLE gs_change, .Lbad_gs
+EXTABLE gs_change, bad_gs
 
 # Entry: kernel GS (error_entry).
-.Lbad_gs:
+.globl bad_gs
+bad_gs:
     swapgs
     xorl    %eax, %eax
     movl    %eax, %gs

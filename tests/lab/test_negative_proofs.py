@@ -7,7 +7,10 @@ import pytest
 
 from emu.lab.run import prepare, run_scenario
 from emu.lab.scenario import parse_scenario
+from emu.lab.shipped import find_scenario
 from emu.machine.profile import Profile
+from kernel_stubs import entry_common
+from kernel_stubs.abi import Tif
 from kernel_stubs.kernel_image import build_image, source_files
 
 SYSCALL = """
@@ -170,3 +173,13 @@ def test_prepare_takes_the_image_it_is_given():
     image = broken("data.S", "GATE 0, 0", "GATE 0, 0", fsgsbase=True)
     file = parse_scenario(SYSCALL.format(fsgsbase="true", inject=GAP), "t.toml")
     assert prepare(file, image).options.image is image
+
+
+@pytest.mark.parametrize("flag", ["NOTIFY_SIGNAL", "NOTIFY_RESUME", "UPROBE", "PATCH_PENDING"])
+def test_a_last_step_that_forgets_a_flag_leaves_work(monkeypatch, flag):
+    forgetful = entry_common.EXIT_TO_USER_MODE_WORK & ~int(Tif[flag])
+    monkeypatch.setattr(entry_common, "EXIT_TO_USER_MODE_WORK", forgetful)
+    (report,) = run_scenario(find_scenario("exit-work"))
+    first = report.violations[0]
+    assert first.invariant == "work"
+    assert first.message.endswith(f"to user mode with work left: {flag}")

@@ -15,7 +15,7 @@ from emu.lab.chain import Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 
-_LOADS_USER_GS = frozenset({"asm_load_gs_index", "native_load_gs_index", "load_gs_index", "gs_change"})
+_LOADS_USER_GS = frozenset({"asm_load_gs_index", "native_load_gs_index", "load_gs_index", "gs_change", "bad_gs"})
 """Functions that swap out and in again to load a user's GS selector (bad selectors leave through gs_change)."""
 
 _OF_ACCESSES = frozenset({Vector.PF, Vector.GP, Vector.SS, Vector.DF})

@@ -6,8 +6,12 @@ from emu.events import CReturned, Returned, SystemCall
 from emu.lab.chain import Closing, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
-from kernel_stubs.abi import EXIT_TO_USER_MODE_WORK, Tif
+from kernel_stubs.abi import Tif
 
+EXIT_WORK = int(
+    Tif.NEED_RESCHED | Tif.SIGPENDING | Tif.NOTIFY_SIGNAL | Tif.NOTIFY_RESUME | Tif.UPROBE | Tif.PATCH_PENDING
+)
+"""What keeps linux-6 from user mode."""
 CLASSIC_WORK = int(Tif.NOTIFY_RESUME | Tif.SIGPENDING | Tif.NEED_RESCHED)
 """What linux-2.6 knows of it."""
 
@@ -37,7 +41,7 @@ class Work(Invariant):
             if entry is not None and (entry.from_user or not entry.ist):
                 self._flags[event.cpu] = self.view.work_flags(event.cpu) & CLASSIC_WORK
         elif entry is not None and entry.from_user and self.view.takes_pt_regs(event.name):
-            self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_TO_USER_MODE_WORK
+            self._flags[event.cpu] = 0 if entry.ist else self.view.work_flags(event.cpu) & EXIT_WORK
 
     def _returned(self, event: Returned) -> None:
         back = self.chain.last_return
