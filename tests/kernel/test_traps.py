@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from booted import in_user, start, user_image
 
-from emu.arch import Vector
+from emu.arch import Msr, Vector
 from emu.machine.end import EndKind
 from emu.machine.profile import Profile
 from emu.machine.registers import RDI
@@ -118,6 +118,24 @@ def test_harmless_ones_go_back(vector):
     else:
         it.core.raise_exception(vector)
     assert it.run().text == "exited with status 7"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0b101, "exited with status 7"),
+        (0b111, "exited with status 7"),
+        (0b110, "killed by SIGBUS"),
+        (0b100, "Neither restart nor error IP"),
+    ],
+)
+def test_a_machine_check_in_user_mode_ends_what_cannot_go_on(status, text):
+    """IA32_MCG_STATUS: RIPV, EIPV, MCIP. MCIP is cleared, or the next machine check would be a shutdown."""
+    it = in_user("_start: movl $60, %eax\nmovl $7, %edi\nsyscall")
+    it.core.write_msr(Msr.MCG_STATUS, status)
+    it.core.raise_machine_check()
+    assert text in it.run().text
+    assert it.core.msrs[Msr.MCG_STATUS] == (status if "IP" in text else 0)
 
 
 @pytest.mark.parametrize(

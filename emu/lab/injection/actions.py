@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, Rflags, is_canonical
+from emu.arch import FIRST_EXTERNAL_VECTOR, LOCAL_TIMER_VECTOR, Msr, Rflags, is_canonical
 from emu.errors import ScenarioError
 from emu.events import EventType
 from emu.lab.chain import vector_name
@@ -36,7 +36,7 @@ def action(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
         case "nmi":
             return "NMI", lambda kernel, core: core.raise_nmi()
         case "machine-check":
-            return "machine check", lambda kernel, core: core.raise_machine_check()
+            return _machine_check(spec, places, where)
         case "timer":
             return "timer interrupt", lambda kernel, core: core.raise_interrupt(kernel.timer_vector)
         case "irq":
@@ -67,6 +67,17 @@ def _irq(spec: Inject, where: Where) -> tuple[str, Fire]:
             raise ScenarioError(f"{where('line')}: no interrupt line {spec.line}; there are 0 to {last}")
     number = vector
     return f"interrupt {number:#x}", lambda kernel, core: core.raise_interrupt(number)
+
+
+def _machine_check(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:
+    find = places.address(spec.value, where("value")) if spec.value is not None else None
+
+    def fire(kernel: Kernel, core: Core) -> None:
+        if find is not None:
+            core.write_msr(Msr.MCG_STATUS, find(kernel, core))
+        core.raise_machine_check()
+
+    return "machine check", fire
 
 
 def _exception(spec: Inject, places: Places, where: Where) -> tuple[str, Fire]:

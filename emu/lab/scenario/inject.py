@@ -16,7 +16,7 @@ _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "nmi": ((), ()),
     "irq": ((), ("vector", "vectors", "line")),
     "timer": ((), ()),
-    "machine-check": ((), ()),
+    "machine-check": ((), ("value",)),
     "exception": ((), ("vector", "vectors", "error_code", "address")),
     "page-not-present": (("address",), ()),
     "register": (("register", "value"), ()),
