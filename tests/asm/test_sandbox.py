@@ -41,11 +41,11 @@ def test_include_is_refused() -> None:
         assemble_untrusted('.include "/etc/passwd"', name="t", base=0)
 
 
-def test_is_fast() -> None:
-    assemble_untrusted(SOURCE, name="t", base=0, externals={"f": 5})
-    began = time.perf_counter()
-    assemble_untrusted(SOURCE, name="t", base=0, externals={"f": 5})
-    assert time.perf_counter() - began < 0.2  # some 10 ms on an idle machine
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+def test_no_interpreter_is_started_where_the_platform_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some 10 ms instead of some 300."""
+    monkeypatch.setattr(sandbox, "_in_interpreter", lambda request, timeout: pytest.fail("an interpreter"))
+    assert assemble_untrusted(SOURCE, name="t", base=0, externals={"f": 5}).segments
 
 
 def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.perf_counter()
     with pytest.raises(AssemblyError, match="t:7: the assembler took too long"):
         assemble_untrusted("nop", name="t", base=0, first_line=7, timeout=0.2)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30  # the child would take 60, however busy the machine is
 
 
 def test_a_child_that_closes_its_pipe_and_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_child_that_closes_its_pipe_and_hangs_is_killed(monkeypatch: pytest.Mo
     began = time.perf_counter()
     with pytest.raises(AssemblyError, match="the assembler"):
         assemble_untrusted("nop", name="t", base=0, timeout=0.2)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30  # the child would take 60, however busy the machine is
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -25,7 +25,7 @@ WORDS = [
 
 
 def check(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     result: Image | AssemblyError
     try:
         result = assemble_text(text, name="soup", base=0xFFFF_FFFF_8100_0000)
@@ -37,7 +37,7 @@ def check(text: str) -> None:
     else:
         result.instructions()
         Image.from_elf(result.to_elf())
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 SLOW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import sys
+from types import FrameType
 
 from asm import assemble_text
 
@@ -23,13 +24,28 @@ LINES = """
 """
 
 
-def test_three_thousand_statements() -> None:
-    definition, body = LINES.split(".endm\n")
-    source = definition + ".endm\nlabel:\n" + body * 300
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
+def calls(source: str) -> tuple[int, int]:
+    """(calls of functions that assembling takes, statements): a measure that no other process disturbs."""
+    number = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
         image = assemble_text(source, name="t", base=0)
-        times.append(time.perf_counter() - began)
-    assert 2900 <= len(image.statements) <= 3000
-    assert min(times) < 0.5  # some 50 ms on an idle machine
+    finally:
+        sys.setprofile(None)
+    return number, len(image.statements)
+
+
+def test_the_work_grows_with_the_statements_and_is_little_for_each() -> None:
+    definition, body = LINES.split(".endm\n")
+    head = definition + ".endm\nlabel:\n"
+    calls(head + body)  # fills caches
+    few, few_statements = calls(head + body * 30)
+    many, statements = calls(head + body * 300)
+    assert (few_statements, statements) == (300, 3000)
+    assert many < 10.5 * few
+    assert many < 200 * statements  # 134; some 50 ms on an idle machine
