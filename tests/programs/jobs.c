@@ -1,6 +1,7 @@
 /* Children that stop and go on, and what their parent is told; tracers that die, attach, detach; execve under a tracer. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int pipes[2], back[2];
@@ -296,6 +298,42 @@ static void running(void)
     waited(pid, 0);
 }
 
+static void *reads(void *unused)
+{
+    char c = 0;
+    write(back[1], "t", 1);
+    read(pipes[0], &c, 1);
+    _exit(c);
+}
+
+/* A stop is one of all threads, also of those that sleep; the last one tells the parent. */
+static void threads_stop(void)
+{
+    struct timespec now = {0};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigtimedwait(&set, NULL, &now);  // of the child before
+    pid_t pid = fork();
+    if (pid == 0) {
+        pthread_t thread;
+        char c;
+        pthread_create(&thread, NULL, reads, NULL);
+        read(back[0], &c, 1);
+        usleep(1000);
+        kill(getpid(), SIGSTOP);
+        pause();
+    }
+    told("stop");
+    waited(pid, WUNTRACED);
+    kill(pid, SIGCONT);
+    told("go on");
+    write(pipes[1], "\5", 1);
+    waited(pid, 0);
+    told("end");
+    puts("");
+}
+
 int main(int count, char **arguments)
 {
     sigset_t set;
@@ -312,6 +350,7 @@ int main(int count, char **arguments)
     RUN(while_stopped());
     RUN(not_told());
     RUN(continued_unseen());
+    RUN(threads_stop());
     signal(SIGCHLD, SIG_DFL);
     RUN(tracer_dies(0));
     RUN(tracer_dies(PTRACE_O_EXITKILL));
