@@ -66,6 +66,8 @@ static void calls(void)
     long pid = CALL(SYS_getpid, 0, 0, 0);
     CALL(SYS_write, 1, pid == 4711 ? "result changed\n" : "as it was\n\n\n\n\n\n", 15);
     CALL(9999, 0, 0, 0);
+    CALL(SYS_getppid, 0, 0, 0);  // refused by the tracer, which says what it results in
+    CALL(SYS_getuid, 0, 0, 0);  // made another, which there is not
     CALL(SYS_exit, 7, 0, 0);
 }
 
@@ -86,6 +88,14 @@ static void system_calls(void)
                 ptrace(PTRACE_POKEDATA, pid, text, *(long *)"HELLO, \0");
             }
             puts("");
+            if (number == SYS_getppid) {
+                regs.NUMBER = -1;
+                regs.RESULT = 1234;
+                ptrace(PTRACE_SETREGS, pid, 0, &regs);
+            } else if (number == SYS_getuid) {
+                regs.NUMBER = 9998;
+                ptrace(PTRACE_SETREGS, pid, 0, &regs);
+            }
         } else {
             printf(number == SYS_getpid ? " = the pid: %d\n" : " = %ld\n", number == SYS_getpid ? result == pid : result);
             if (number == SYS_getpid) {
