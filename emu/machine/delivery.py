@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from emu.machine.exceptions import Exceptions
 
 _BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SWEXC})
+_BY_PROGRAM = EventType.SWINT, EventType.SWEXC
 _DR7_GD = 1 << 13
 _STACK_ALIGNMENT = 16
+_IF = int(Rflags.IF)
 _CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
 
 
@@ -49,7 +51,7 @@ class Interruption:
     @property
     def ext(self) -> int:
         """EXT bit of an error code raised while this is delivered (SDM 6.13): set for what is not INT n, INT3, INTO."""
-        return 0 if self.type in (EventType.SWINT, EventType.SWEXC) else 1
+        return 0 if self.type in _BY_PROGRAM else 1
 
 
 def deliver(core: Exceptions, event: Interruption) -> bool:
@@ -122,7 +124,7 @@ def _through_idt(core: Exceptions, event: Interruption) -> None:
     if new_cpl != old_cpl:
         cpu.load_stack_segment(new_cpl, new_cpl << 13, limit=0)
     cpu.sp = top
-    cpu.flags = flags & ~(_CLEARED | (int(Rflags.IF) if gate.type == 0xE else 0))
+    cpu.flags = flags & ~(_CLEARED | (_IF if gate.type == 0xE else 0))
     cpu.clear_shadow()
     cpu.ip = gate.offset
     if event.type is EventType.NMI:
@@ -148,7 +150,7 @@ def _gate(core: Exceptions, event: Interruption) -> Gate:
         raise CpuFault.from_page(fault, f"gate {vector:#x}") from None
     if gate.type not in (0xE, 0xF):
         raise CpuFault(Vector.GP, code, f"gate {vector:#x}: type {gate.type:#x} is neither interrupt nor trap gate")
-    if event.type in (EventType.SWINT, EventType.SWEXC) and gate.dpl < core.cpu.cpl:
+    if event.type in _BY_PROGRAM and gate.dpl < core.cpu.cpl:
         raise CpuFault(Vector.GP, code, f"gate {vector:#x}: DPL {gate.dpl} below CPL {core.cpu.cpl}")
     if not gate.present:
         raise CpuFault(Vector.NP, code, f"gate {vector:#x} is not present")

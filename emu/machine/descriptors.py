@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from emu.arch import Vector
 from emu.machine.linear import LinearMemory
 from emu.machine.paging import PageFaultError
@@ -26,67 +28,38 @@ class CpuFault(Exception):
         return cls(Vector.PF, fault.code, f"{what}: page fault at {fault.address:#x}", fault.address)
 
 
-@record
 class Descriptor:
-    """An 8-byte segment descriptor."""
+    """An 8-byte segment descriptor (SDM figure 3-8), taken apart."""
 
-    raw: int
+    __slots__ = (
+        "base", "big", "conforming", "default_32", "dpl", "flags", "is_code", "is_writable_data", "limit", "long_mode",
+        "present", "raw",
+    )  # fmt: skip
 
-    @property
-    def flags(self) -> int:
+    def __init__(self, raw: int) -> None:
+        limit = raw & 0xFFFF | raw >> 32 & 0xF0000
+        kind = raw >> 43 & 3
+        self.raw = raw
+        self.flags = (raw >> 32) & 0x00FFFF00
         """The high doubleword without its base bits, as the engine's segment cache holds it."""
-        return (self.raw >> 32) & 0x00FFFF00
-
-    @property
-    def base(self) -> int:
+        self.base = raw >> 16 & 0xFFFFFF | raw >> 32 & 0xFF000000
         """The 32-bit base."""
-        return self.raw >> 16 & 0xFFFFFF | self.raw >> 32 & 0xFF000000
-
-    @property
-    def limit(self) -> int:
-        """The limit in bytes."""
-        limit = self.raw & 0xFFFF | self.raw >> 32 & 0xF0000
-        return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
-
-    @property
-    def present(self) -> bool:
-        """P."""
-        return bool(self.raw >> 47 & 1)
-
-    @property
-    def big(self) -> bool:
-        """D/B: as a stack it is addressed by ESP, not SP."""
-        return bool(self.raw >> 54 & 1)
-
-    @property
-    def dpl(self) -> int:
-        """Descriptor privilege level."""
-        return self.raw >> 45 & 3
-
-    @property
-    def is_code(self) -> bool:
-        """A code segment."""
-        return self.raw >> 43 & 3 == 3
-
-    @property
-    def is_writable_data(self) -> bool:
-        """A writable data segment."""
-        return self.raw >> 43 & 3 == 2 and bool(self.raw >> 41 & 1)
-
-    @property
-    def conforming(self) -> bool:
-        """A conforming code segment."""
-        return bool(self.raw >> 42 & 1)
-
-    @property
-    def long_mode(self) -> bool:
+        self.limit = limit << 12 | 0xFFF if raw >> 55 & 1 else limit
+        """In bytes."""
+        self.present = bool(raw >> 47 & 1)
+        self.dpl = raw >> 45 & 3
+        self.is_code = kind == 3
+        self.is_writable_data = kind == 2 and bool(raw >> 41 & 1)
+        self.conforming = bool(raw >> 42 & 1)
+        """Of a code segment: C."""
+        self.long_mode = bool(raw >> 53 & 1)
         """L."""
-        return bool(self.raw >> 53 & 1)
+        self.default_32 = self.big = bool(raw >> 54 & 1)
+        """D/B; as a stack, a big segment is addressed by ESP, not SP."""
 
-    @property
-    def default_32(self) -> bool:
-        """D/B."""
-        return bool(self.raw >> 54 & 1)
+
+descriptor = lru_cache(maxsize=256)(Descriptor)
+"""The descriptor of 8 bytes; few differ, and events and returns look at two each."""
 
 
 @record
@@ -100,12 +73,13 @@ class Gate:
     dpl: int
     present: bool
 
-    @classmethod
-    def parse(cls, data: bytes) -> Gate:
+    @staticmethod
+    @lru_cache(maxsize=512)
+    def parse(data: bytes) -> Gate:
         """From the 16 bytes in the IDT."""
         low = int.from_bytes(data[:8], "little")
         high = int.from_bytes(data[8:], "little")
-        return cls(
+        return Gate(
             offset=(low & 0xFFFF) | (low >> 48 & 0xFFFF) << 16 | (high & 0xFFFFFFFF) << 32,
             selector=low >> 16 & 0xFFFF,
             ist=low >> 32 & 7,
@@ -122,7 +96,7 @@ def read_descriptor(linear: LinearMemory, selector: int, ext: int, what: str) ->
     if (selector & 0xFFF8) + 7 > table.limit or (selector & 4 and not state.ldt.selector & 0xFFFC):
         raise CpuFault(Vector.GP, (selector & 0xFFFC) | ext, f"{what}: selector {selector:#x} beyond its table")
     try:
-        return Descriptor(linear.read_u64(table.base + (selector & 0xFFF8)))
+        return descriptor(linear.read_u64(table.base + (selector & 0xFFF8)))
     except PageFaultError as fault:
         raise CpuFault.from_page(fault, f"{what}: descriptor of {selector:#x}") from None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
+from operator import itemgetter
 
 from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags
 from emu.machine.cpu import Cpu
@@ -24,7 +25,7 @@ _CR0, _CR4, _FLAGS, _EFER = int(Cr0.WP), int(Cr4.SMEP | Cr4.SMAP), int(Rflags.AC
 _LASTING = ~int(Pte.A | Pte.D)
 """The engine sets accessed and dirty bits, which do not matter to a translation."""
 _MOST_KNOWN = 4096
-_word = struct.Struct("<Q").unpack_from
+_Entries = Callable[[memoryview], tuple[int, ...]]
 
 
 class LinearMemory:
@@ -34,8 +35,9 @@ class LinearMemory:
         self.cpu = cpu
         self.memory = memory
         self._state, self._control = cpu.state, cpu.state.cr
-        self._known: dict[tuple[int, int, int], tuple[int, tuple[tuple[int, int], ...]]] = {}
-        self._ram = memory.ram
+        self._known: dict[tuple[int, int, int], tuple[int, _Entries, tuple[int, ...]]] = {}
+        """Page, access and controls -> physical page, what reads the table entries that led there, their values."""
+        self._quadwords = memory.quadwords
 
     def mode(self) -> PagingMode:
         """The paging controls as they are now."""
@@ -53,17 +55,18 @@ class LinearMemory:
         key = (address >> 12, control[3], controls | access.bits << 32)
         known = self._known.get(key)
         if known is not None:
-            page, path = known
-            ram = self._ram
-            for at, value in path:
-                if _word(ram, at)[0] & _LASTING != value:
-                    break
-            else:
+            page, entries, values = known
+            now = entries(self._quadwords)
+            if now == values:
+                return page | address & 0xFFF
+            if not any((one ^ other) & _LASTING for one, other in zip(now, values, strict=True)):
+                self._known[key] = (page, entries, now)
                 return page | address & 0xFFF
         found = walk(self.memory, state.cr[3], address, access, self.mode())
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = (found.physical & ~0xFFF, tuple((at, value & _LASTING) for at, value in found.path))
+        path = [at >> 3 for at, _ in found.path]
+        self._known[key] = (found.physical & ~0xFFF, itemgetter(*path), tuple(value for _, value in found.path))
         return found.physical
 
     def locate(self, address: int) -> int:

@@ -37,7 +37,8 @@ class MachineSnapshot:
     ram: RamSnapshot
     cores: tuple[CoreSnapshot, ...]
     turn: Turn
-    devices: tuple[Any, ...] = ()
+    devices: tuple[Any, ...]
+    translations: dict[int, int]
 
 
 class Machine:
@@ -216,12 +217,12 @@ class Machine:
         """The whole state, at rest."""
         cores = tuple(core.snapshot() for core in self.cores)
         devices = tuple(device.save() for device in self.devices)
-        return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices)
+        return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices, dict(self.translations))
 
     def restore(self, saved: MachineSnapshot) -> None:
         """Back to a snapshot of this machine."""
         self.memory.restore(saved.ram)
-        self.translations.clear()
+        self.translations = dict(saved.translations)
         self._turn = saved.turn.copy()
         for core, state in zip(self.cores, saved.cores, strict=True):
             core.restore(state)

@@ -44,6 +44,8 @@ class Memory:
             raise ValueError(f"RAM size {size:#x} is not a positive multiple of {PAGE_SIZE}")
         self.size = size
         self.ram = mmap.mmap(-1, size)
+        self.quadwords = memoryview(self.ram).cast("Q")
+        """The same, as little-endian quadwords."""
         self.host_address = ctypes.addressof(ctypes.c_char.from_buffer(self.ram))
         self.used = 0
         self.code_frames: set[int] = set()

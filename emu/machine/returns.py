@@ -23,6 +23,7 @@ _WORDS = {size: struct.Struct(f"<5{code}") for size, code in ((2, "H"), (4, "I")
 _USER_CODE, _USER_CODE_32, _USER_DATA = 0x00AFFB00, 0x00CFFB00, 0x00CFF300
 _LOW = 0xFFFF_FFFF
 _ALWAYS = int(Rflags.CF | Rflags.PF | Rflags.AF | Rflags.ZF | Rflags.SF | Rflags.TF | Rflags.DF | Rflags.OF | Rflags.NT)
+_NT, _IF, _IOPL, _VIRTUAL = int(Rflags.NT), int(Rflags.IF), int(Rflags.IOPL), int(Rflags.VIF | Rflags.VIP)
 _WIDE = int(Rflags.RF | Rflags.AC | Rflags.ID)
 _UNUSUAL = int(Rflags.TF | Rflags.RF | Rflags.VM | Rflags.VIF | Rflags.VIP)
 _SYSRET_FLAGS = 0x3C7FD7
@@ -38,7 +39,7 @@ def iret(core: Core, size: int) -> bool:
         return False
     # NMIs are unblocked by executing IRET, even by one that faults (SDM 6.7.1).
     core.nmi_blocked = False
-    if cpu.flags & Rflags.NT:
+    if cpu.flags & _NT:
         raise CpuFault(Vector.GP, 0, "IRETQ with RFLAGS.NT in long mode")
     frame = _pop(core, sp, size)
     code = _check_code_segment(core, frame.cs)
@@ -122,9 +123,9 @@ def _loadable_flags(now: int, popped: int, cpl: int, size: int) -> int:
     if size > 2:
         mask |= _WIDE
     if cpl <= now >> 12 & 3:
-        mask |= int(Rflags.IF)
+        mask |= _IF
     if cpl == 0:
-        mask |= int(Rflags.IOPL) | (int(Rflags.VIF | Rflags.VIP) if size > 2 else 0)
+        mask |= _IOPL | (_VIRTUAL if size > 2 else 0)
     return now & ~mask | popped & mask
 
 

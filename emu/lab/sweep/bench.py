@@ -239,6 +239,9 @@ class Bench:
             vmalloc_fault(kernel, page)
         for page in reversed(pages):
             vfree_lazy(kernel, page)
+        for stack in self.view.stacks(self.cpu):  # so that the C side knows these pages in each case
+            for page in range(stack.low, stack.high, PAGE_SIZE):
+                kernel.physical(page)
         tables, scratch = kernel_tables(kernel.memory), self.view.percpu_word(self.cpu, "nmi_scratch")
         lazy = (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,)
         self._lazy = tuple((page, leaf) for page in lazy if (leaf := tables.leaf(INIT_PGD, page)) is not None)
