@@ -66,7 +66,8 @@ class HookedEngine(Registers):
         self._keep: list[object] = []
         self._stops: dict[int, int] = {}
         """Address -> its hook, 0 if a span's hook covers it."""
-        self._spans: list[tuple[int, int]] = []
+        self._spans: dict[tuple[int, int], int] = {}
+        """Range of addresses -> the hook that covers it; no two of them meet."""
         self._hooks_in_user_mode = False
         self._leaving: frozenset[int] = frozenset()
         self._quiet: frozenset[int] = frozenset()
@@ -238,9 +239,11 @@ class HookedEngine(Registers):
         """
         if span:
             first, last = span
+            for low, high in [met for met in self._spans if met[0] <= last and first <= met[1]]:
+                self._unhook(self._spans.pop((low, high)))
+                first, last = min(first, low), max(last, high)
             self._delete_hooks(a for a in self._stops if first <= a <= last)
-            self._hook(UC_HOOK_CODE, self._on_code, first, last)
-            self._spans.append(span)
+            self._spans[first, last] = self._hook(UC_HOOK_CODE, self._on_code, first, last)
         for address in addresses:
             if address in self._stops:
                 continue

@@ -170,3 +170,13 @@ def test_a_process_that_ignores_interrupts_goes_on_ignoring_them():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     handle_interrupts()
     assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
+
+
+def test_stops_in_ranges_that_meet_are_passed_like_others():
+    it = bare("nop\n nop\n nop\n nop\n nop\n hlt")
+    cpu = it.core.cpu
+    cpu.stop_at([CODE + 1, CODE + 3], (CODE + 1, CODE + 3))
+    cpu.stop_at([CODE, CODE + 2], (CODE, CODE + 2))
+    cpu.stop_at([CODE + 4], (CODE + 2, CODE + 4))
+    seen = [(stop.kind, stop.ip - CODE) for stop in (cpu.run(9, step_over=True) for _ in range(5))]
+    assert seen == [*((StopKind.BREAK, n) for n in (1, 2, 3, 4)), (StopKind.HALT, 6)]
