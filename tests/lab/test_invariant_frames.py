@@ -65,14 +65,6 @@ def test_register_lost_on_the_way_out(court: Court) -> None:
     assert court.only("frames") == [IRET]
 
 
-def test_what_the_laboratory_changed_is_not_compared(court: Court) -> None:
-    court.see(*IN_C, done(), swap(PERCPU, USER))
-    court.judge.disturbed(0)
-    court.view.gprs = (*GPRS[:15], 0)
-    court.see(returned(IN_USER))
-    assert court.only("frames") == []
-
-
 def test_pt_regs_made_by_fixup_bad_iret_are_the_new_truth(court: Court) -> None:
     trampoline, at_iret = TRAMPOLINE.high - 300, Frame(IRET, 0x10, 2, TRAMPOLINE.high - 40, 0x18)
     court.view.memory |= {trampoline: saved(at_iret), REGS: saved(IN_USER)}

@@ -69,13 +69,6 @@ class Judge:
         for invariant in self.invariants:
             invariant.forgiven = holes
 
-    def disturbed(self, cpu: int) -> None:
-        """Registers or memory were changed from outside: for entries under way, `frames` has nothing to compare."""
-        self._unchanged = None
-        for invariant in self.invariants:
-            if isinstance(invariant, Frames):
-                invariant.disturbed(cpu)
-
     def finish(self, end: End) -> list[Violation]:
         """The run is over: all violations, the earliest first."""
         self._unchanged = None

@@ -59,22 +59,15 @@ class Frames(Invariant):
     """Compared with the interrupted state at the first C call of an entry, afterwards with what C returned last."""
 
     name = "frames"
-    STATE = ("_left", "_calls", "_ignored")
+    STATE = ("_left", "_calls")
     _left: dict[int, dict[int, bytes]]
     """CPU -> entry -> its pt_regs as the last C function left them."""
     _calls: dict[int, tuple[tuple[int, str, int], ...]]
     """CPU -> C functions under way: entry, name, pointer to pt_regs."""
-    _ignored: dict[int, int]
-    """CPU -> the newest entry that was under way when the laboratory changed registers or memory."""
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         self.handlers = {CCalled: self._c_called, CReturned: self._c_returned, Returned: self._returned}
-
-    def disturbed(self, cpu: int) -> None:
-        """The laboratory changed registers or memory: what was saved until now proves nothing."""
-        entry = self.chain.top(cpu)
-        self._ignored[cpu] = entry.serial if entry is not None else 0
 
     # --- pt_regs ----------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
@@ -104,7 +97,7 @@ class Frames(Invariant):
             wrong = ", ".join(self._that_exist(cpu, entry, found))
         else:
             return
-        if wrong and serial > self._ignored.get(cpu, -1):
+        if wrong:
             since = "C left" if left is not None else "the interrupted code had"
             self.violated_by_call(event, f"C function {event.name} gets pt_regs that are not what {since}: {wrong}")
             self._left.setdefault(cpu, {})[serial] = raw
@@ -166,8 +159,7 @@ class Frames(Invariant):
         entry, table = back.entry, self._left.get(cpu, {})
         serial = entry.serial if entry is not None else 0
         left = table.get(serial)
-        if serial > self._ignored.get(cpu, -1):
-            self._compare(event, back, left)
+        self._compare(event, back, left)
         if back.how is Closing.USER:
             self._forget(cpu)
         elif left is not None:
