@@ -3,12 +3,12 @@
 # make lint     ruff and mypy --strict
 # make check    the regression: all scenarios and their sweeps
 # make check-full     every event at every boundary of every scenario, whatever its file declares, write docs/full-sweep.md: an hour
-# make check-depth2   every event within an NMI at every boundary of both images' entries and exits: some ten minutes
+# make check-depth2   every event within an NMI at every boundary of both images' entries and exits: minutes
 # make image    build the kernel images as ELF files in build/
 # make conformance   ask Bochs and QEMU again, write tests/conformance/records, print the table
-# make mutate   break the entry code of both images in every known way, write docs/mutation.md: five minutes
+# make mutate   break the entry code of both images in every known way, write docs/mutation.md: minutes
 # make matrix   every C program of the tests, in both kernels, under interrupts, NMIs, on 2 CPUs: minutes
-# make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: ten minutes; FIRST=, LAST=
+# make fuzz     2,000 seeds of random system calls in both kernels, by all three ways in: minutes; FIRST=, LAST=
 # make bench-memory   memory of sweeps of up to CASES=1000000 cases: minutes
 # make bench    speed, beside the engine's own limit; writes build/bench.json
 
