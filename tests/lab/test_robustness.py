@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lab_runs import inject, text
 
@@ -66,6 +66,9 @@ _PLACE = st.one_of(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example([inject(event="memory", address="__per_cpu_offset", value=0, instruction=5124)])
+@example([inject(event="memory", address="__per_cpu_offset", value=0x7FFF_FFFF_FFFF, instruction=5124)])
+@example([inject(event="memory", address="percpu:current_task", value=0x7FFF_FFFF_FFFF, instruction=5124)])
 @given(st.lists(st.builds(lambda event, place: inject(**event, **place), _EVENT, _PLACE), min_size=1, max_size=3))
 def test_any_injections_end_in_a_report(injections: list[str]) -> None:
     file = parse_scenario("budget = 20000\n" + text("".join(injections)), "s.toml")

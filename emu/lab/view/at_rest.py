@@ -102,10 +102,18 @@ class AtRest:
         at = self._words.get((cpu, field))
         if at is None:
             base = percpu_address(self._kernel, cpu)
-            if not base:
+            at = self._physical(base + PerCpu.offset(field)) if base else None
+            if at is None:
                 return 0
-            at = self._words[cpu, field] = self._kernel.physical(base + PerCpu.offset(field))
+            self._words[cpu, field] = at
         return int(_U64.unpack_from(self._ram, at)[0])
+
+    def _physical(self, address: int) -> int | None:
+        """Physical address of a kernel linear one; None where a broken kernel has nothing."""
+        try:
+            return self._kernel.physical(address)
+        except (KernelOops, PhysicalAddressError):
+            return None
 
     def pt_regs(self, address: int) -> bytes | None:
         """A pt_regs in kernel memory; None if nothing is mapped there."""

@@ -104,7 +104,10 @@ class View(Names):
     def _read_stacks(self, cpu: int) -> tuple[StackRange, ...]:
         from kernel_stubs.boot import stacks  # the C side is imported only when a kernel has booted
 
-        return tuple(stacks(self._kernel, cpu))
+        try:
+            return tuple(stacks(self._kernel, cpu))
+        except KernelOops:  # its per-CPU area is nowhere any more
+            return ()
 
     def stack_at(self, cpu: int, sp: int) -> StackRange | None:
         """The stack that RSP lies on."""
@@ -151,11 +154,13 @@ class View(Names):
             return 0
         at = self._task_flags.get(task)
         if at is None:  # in the direct map, so it never moves
-            at = self._task_flags[task] = self._kernel.physical(task + _TASK_FLAGS)
+            at = self._physical(task + _TASK_FLAGS)
+            if at is None:
+                return 0
+            self._task_flags[task] = at
         return int(_U64.unpack_from(self._ram, at)[0])
 
     def tss_sp0(self, cpu: int) -> int:
-        """TSS.sp0, where an entry from user mode starts to push."""
-        base = percpu_address(self._kernel, cpu)
-        at = self._kernel.physical(base + PerCpu.offset("tss"))
-        return int.from_bytes(self._kernel.memory.read(at + 4, 8), "little")
+        """TSS.sp0, where an entry from user mode starts to push; 0 if the per-CPU area is nowhere any more."""
+        at = self._physical(percpu_address(self._kernel, cpu) + PerCpu.offset("tss") + 4)
+        return 0 if at is None else int.from_bytes(self._kernel.memory.read(at, 8), "little")
