@@ -15,6 +15,19 @@ after:
     movl    $SYS_exit_group, %eax
     syscall
 """
+FORK_AND_WAIT = """\
+    movl    $SYS_fork, %eax
+    syscall
+    testl   %eax, %eax
+    jz      child
+    movl    $SYS_wait4, %eax
+    movq    $-1, %rdi
+    xorl    %esi, %esi
+    xorl    %edx, %edx
+    xorl    %r10d, %r10d
+    syscall
+"""
+"""A child, which begins at `child`; the parent waits for its end."""
 
 
 def text(rest: str = "", asm: str = GETPID) -> str:

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from emu.arch import Cr4, Efer, Rflags, Vector
-from emu.events import Event, EventType, Passed
+from emu.events import EventType, Passed
 from emu.machine import engine_faults, semantics
-from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.device import MappedDevice
 from emu.machine.end import End, EndKind
 from emu.machine.exceptions import Exceptions
-from emu.machine.memory import Memory
 from emu.machine.operands import repeats_itself
-from emu.machine.processor import CoreSnapshot, Processor
-from emu.machine.profile import Profile
+from emu.machine.processor import Board, CoreSnapshot
 from emu.machine.recorder import Recorder
 from emu.machine.stop import BREAK, BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, Stop
 from emu.machine.stop_points import StopPoints
@@ -33,15 +30,8 @@ _UNTIL, _LIMIT = EndKind.UNTIL, EndKind.LIMIT
 class Core(Exceptions):
     """A CPU that runs."""
 
-    def __init__(
-        self,
-        index: int,
-        memory: Memory,
-        profile: Profile,
-        emit: Callable[[Event], None],
-        carry: Callable[[Processor, Ipi | EndOfInterrupt], None],
-    ) -> None:
-        super().__init__(index, memory, profile, emit, carry)
+    def __init__(self, index: int, board: Board) -> None:
+        super().__init__(index, board)
         self.sites: dict[int, Callable[[Core], None]] = {}
         """C functions by address: run instead of the instruction there."""
         self.stops = StopPoints(self.cpu)

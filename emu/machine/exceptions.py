@@ -5,20 +5,15 @@ All end in `deliver`, which takes any event through the IDT.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from emu.arch import Efer, Rflags, Vector
-from emu.events import Event, EventType, Shutdown
+from emu.events import EventType, Shutdown
 from emu.machine import delivery, engine_faults
 from emu.machine.alignment import AlignmentCheck
-from emu.machine.apic import EndOfInterrupt, Ipi
 from emu.machine.debug_unit import DebugUnit
 from emu.machine.delivery import Interruption
 from emu.machine.descriptors import CpuFault
 from emu.machine.end import End, EndKind
-from emu.machine.memory import Memory
-from emu.machine.processor import CoreSnapshot, Processor
-from emu.machine.profile import Profile
+from emu.machine.processor import Board, CoreSnapshot, Processor
 from emu.machine.stop import Stop
 
 _RF, _LMA = int(Rflags.RF), int(Efer.LMA)
@@ -29,15 +24,8 @@ MAX_DELIVERIES_AT_ONCE = 1000
 class Exceptions(Processor):
     """A processor to which events can be delivered."""
 
-    def __init__(
-        self,
-        index: int,
-        memory: Memory,
-        profile: Profile,
-        emit: Callable[[Event], None],
-        carry: Callable[[Processor, Ipi | EndOfInterrupt], None],
-    ) -> None:
-        super().__init__(index, memory, profile, emit, carry)
+    def __init__(self, index: int, board: Board) -> None:
+        super().__init__(index, board)
         self.debug = DebugUnit(self)
         self.alignment = AlignmentCheck(self)
         self.instruction_start = 0

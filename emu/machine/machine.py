@@ -16,7 +16,7 @@ from emu.machine.device import Device
 from emu.machine.end import End, EndKind
 from emu.machine.ioapic import IoApic, Message
 from emu.machine.memory import Memory, RamSnapshot
-from emu.machine.processor import CoreSnapshot, Processor
+from emu.machine.processor import Board, CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
 from emu.machine.xapic import XapicPage
@@ -62,7 +62,8 @@ class Machine:
         self.ioapic = IoApic(self._carry_from_device)
         self.end_of_interrupt.append(self.ioapic.end_of_interrupt)
         self.devices: list[Device[Any]] = [self.ioapic]
-        self.cores = [Core(index, self.memory, profile, self._emit, self._carry) for index in range(cpus)]
+        board = Board(self.memory, profile, self._emit, self._carry)
+        self.cores = [Core(index, board) for index in range(cpus)]
         for core in self.cores:
             core.map_device(XapicPage())
             core.map_device(self.ioapic)

@@ -41,24 +41,29 @@ class CoreSnapshot:
     end: End | None
 
 
-class Processor:
-    """A CPU at rest. `emit` hands events to whoever observes the machine, `carry` messages to the APIC bus."""
+@record
+class Board:
+    """What the CPUs of a machine share."""
 
-    def __init__(
-        self,
-        index: int,
-        memory: Memory,
-        profile: Profile,
-        emit: Callable[[Event], None],
-        carry: Callable[[Processor, Ipi | EndOfInterrupt], None],
-    ) -> None:
+    memory: Memory
+    profile: Profile
+    emit: Callable[[Event], None]
+    """Hands events to whoever observes the machine."""
+    carry: Callable[[Processor, Ipi | EndOfInterrupt], None]
+    """The APIC bus: messages of a CPU."""
+
+
+class Processor:
+    """A CPU at rest."""
+
+    def __init__(self, index: int, board: Board) -> None:
         self.index = index
-        self.profile = profile
-        self.emit = emit
-        self._carry = carry
-        self.memory = memory
-        self.cpu = Cpu(index, memory)
-        self.linear = LinearMemory(self.cpu, memory)
+        self.profile = board.profile
+        self.emit = board.emit
+        self._carry = board.carry
+        self.memory = board.memory
+        self.cpu = Cpu(index, board.memory)
+        self.linear = LinearMemory(self.cpu, board.memory)
         self.apic = LocalApic(index)
         self.msrs = dict(msr.OWN_RESET)
         self.clock = 0

@@ -30,6 +30,22 @@ EVENTS: dict[str, Hit] = {
     "mce": lambda core: core.raise_machine_check(),
     "irq": lambda core: core.raise_interrupt(0x30),
 }
+SYSCALL32_FROM_64 = """\
+    .byte   0xff, 0x2d                      # ljmp *pointer(%rip)
+    .long   pointer - (. + 4)
+pointer:
+    .long   before
+    .word   0x23
+before:
+    .byte   0xb8, 0x14, 0, 0, 0             # movl $20, %eax
+    .byte   0xbd, 0x99, 0, 0, 0             # movl $0x99, %ebp
+    .byte   0x0f, 0x05
+after:
+    .byte   0x90
+done:
+    .byte   0xeb, 0xfe
+"""
+"""A 64-bit program goes to 32-bit code and makes a system call there by AMD's SYSCALL."""
 
 
 def _integers(name: str, function: Callable[..., object]) -> CFunction:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kernel_entries import SYSCALL32_FROM_64
+
 REGISTERS = "".join(
     f"    movl ${0x100 + n}, %{name}\n"
     for n, name in enumerate(["ebx", "ebp", "r8d", "r9d", "r10d", "r12d", "r13d", "r14d", "r15d", "edi", "esi", "edx"])
@@ -38,21 +40,8 @@ landing:
 done:
     .byte   0xeb, 0xfe
 """
-SYSCALL32 = """
+SYSCALL32 = f"""
 _start:
     subl    $4096, %esp
     movl    $0x66, (%rsp)
-    .byte   0xff, 0x2d                      # ljmp *pointer(%rip)
-    .long   pointer - (. + 4)
-pointer:
-    .long   before
-    .word   0x23
-before:
-    .byte   0xb8, 0x14, 0, 0, 0             # movl $20, %eax
-    .byte   0xbd, 0x99, 0, 0, 0             # movl $0x99, %ebp
-    .byte   0x0f, 0x05
-after:
-    .byte   0x90
-done:
-    .byte   0xeb, 0xfe
-"""
+{SYSCALL32_FROM_64}"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernel_entries import EVENTS, Lab, start
+from kernel_entries import EVENTS, SYSCALL32_FROM_64, Lab, start
 
 from emu.arch import Rflags
 from emu.machine.core import EndKind
@@ -32,22 +32,7 @@ pad32:
 done:
     .byte   0xeb, 0xfe
 """
-SYSCALL32 = """
-_start:
-    .byte   0xff, 0x2d                      # ljmp *pointer(%rip)
-    .long   pointer - (. + 4)
-pointer:
-    .long   before
-    .word   0x23
-before:
-    .byte   0xb8, 0x14, 0, 0, 0             # movl $20, %eax
-    .byte   0xbd, 0x99, 0, 0, 0             # movl $0x99, %ebp
-    .byte   0x0f, 0x05
-after:
-    .byte   0x90
-done:
-    .byte   0xeb, 0xfe
-"""
+SYSCALL32 = f"_start:\n{SYSCALL32_FROM_64}"
 
 
 def regs_at(cpu, address):

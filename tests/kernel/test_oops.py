@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from tests.lab_runs import inject, run
+from tests.lab_runs import FORK_AND_WAIT, inject, run
 
 SURVIVED = "[options]\npanic_on_oops = false\n"
 OOPS = inject(event="exception", vector=6, at="do_syscall_64+0x4")
-FORKS = """
+FORKS = f"""
 _start:
-    movl    $SYS_fork, %eax
-    syscall
-    testl   %eax, %eax
-    jz      child
-    movl    $SYS_wait4, %eax
-    movq    $-1, %rdi
-    xorl    %esi, %esi
-    xorl    %edx, %edx
-    xorl    %r10d, %r10d
-    syscall
-    movl    $SYS_exit_group, %eax
+{FORK_AND_WAIT}    movl    $SYS_exit_group, %eax
     movl    $5, %edi
     syscall
 child:

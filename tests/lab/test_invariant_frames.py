@@ -27,15 +27,9 @@ from court import (
     swap,
     syscall,
 )
-from court import court as new_court
 
 from emu.events import Frame
 from emu.lab.view import PT_REGS_SIZE
-
-
-@pytest.fixture
-def court() -> Court:
-    return new_court()
 
 
 def test_pt_regs_that_are_not_what_was_interrupted(court: Court) -> None:

@@ -34,7 +34,6 @@ from court import (
     swap,
     syscall,
 )
-from court import court as new_court
 
 from emu.arch import Msr, Rflags
 from emu.events import (
@@ -44,11 +43,6 @@ from emu.events import (
 )
 from emu.lab.invariants import Judge
 from emu.machine.end import End, EndKind
-
-
-@pytest.fixture
-def court() -> Court:
-    return new_court()
 
 
 def test_a_right_system_call_is_clean(court: Court) -> None:

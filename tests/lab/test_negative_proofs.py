@@ -4,6 +4,7 @@ Each break is a change of the real sources; the same scenario passes on the unbr
 """
 
 import pytest
+from lab_runs import FORK_AND_WAIT
 
 from emu.lab.run import prepare, run_scenario
 from emu.lab.scenario import parse_scenario
@@ -118,22 +119,12 @@ def test_a_missing_cr3_switch_ends_the_first_system_call():
     assert any("entry_SYSCALL_64" in text for violation in found for text in (violation.where, *violation.chain))
 
 
-SWITCH = """
+SWITCH = f"""
 title = "two tasks"
-kernel = "{kernel}"
+kernel = "{{kernel}}"
 [user]
 asm = '''
-    movl    $SYS_fork, %eax
-    syscall
-    testl   %eax, %eax
-    jz      child
-    movl    $SYS_wait4, %eax
-    movq    $-1, %rdi
-    xorl    %esi, %esi
-    xorl    %edx, %edx
-    xorl    %r10d, %r10d
-    syscall
-child:
+{FORK_AND_WAIT}child:
     movl    $SYS_exit_group, %eax
     xorl    %edi, %edi
     syscall

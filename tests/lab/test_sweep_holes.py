@@ -38,7 +38,7 @@ def bad(scenario: str, options: Options) -> list[Row]:
     """The cases that are not fine, the smallest first, as the command prints them."""
     text = find_scenario(scenario).text
     scene = Scene(scenario, text, options)
-    assert not scene.baseline().violations, "not even the run without any event is fine"
+    assert not scene.baseline.violations, "not even the run without any event is fine"
     workshop = Workshop(Job(((scenario, text),), options))
     rows = (row for unit in scene.units(0) for row in workshop.rows(unit, lambda key: None))
     return sorted((row for row in rows if row.verdict not in (CLEAN, PENDING)), key=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lab_runs import FORK_AND_WAIT
 from sweep_runs import broken, rows, text
 
 from emu.errors import ScenarioError
@@ -11,24 +12,14 @@ from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import find_scenario
 from emu.lab.sweep.case import CLEAN, PENDING
 
-FORK = """
+FORK = f"""
 title = "a child on the other CPU"
 cpus = 2
-cpu = { fsgsbase = false }
+cpu = {{ fsgsbase = false }}
 [user]
 asm = '''
 _start:
-    movl    $SYS_fork, %eax
-    syscall
-    testl   %eax, %eax
-    jz      child
-    movl    $SYS_wait4, %eax
-    movq    $-1, %rdi
-    xorl    %esi, %esi
-    xorl    %edx, %edx
-    xorl    %r10d, %r10d
-    syscall
-child:
+{FORK_AND_WAIT}child:
     movl    $SYS_exit_group, %eax
     xorl    %edi, %edi
     syscall

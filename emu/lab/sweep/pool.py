@@ -101,7 +101,7 @@ class Workshop:
         if case.verdict in VERDICTS[:2]:
             return Row(case.key, places, case.verdict, case.merged, case.to_end, "", "", "", "")
         if unit.scenario not in self._facts:
-            self._facts[unit.scenario] = scene.baseline()
+            self._facts[unit.scenario] = scene.baseline
         text = reproducer(scene.file.text, self._facts[unit.scenario], case, image, user)
         if found is not None:
             invariant, message, where = found.invariant, found.message, found.where

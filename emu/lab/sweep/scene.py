@@ -114,6 +114,7 @@ class Scene:
             digest.update(repr((segment.name, segment.address, segment.flags)).encode() + segment.data)
         return digest.hexdigest()[:16]
 
+    @cached_property
     def baseline(self) -> Facts:
         """The run without any event of the sweep."""
         rig = Rig(self.prepared.options, self.prepared.user)
@@ -127,12 +128,12 @@ class Scene:
         known = scenario.sweep.known if scenario.sweep is not None and scenario.expect.violation is not None else ()
         if not known:
             return ()
-        return tuple(v for v in self.baseline().violations if any(hole.means(v.invariant, v.where) for hole in known))
+        return tuple(v for v in self.baseline.violations if any(hole.means(v.invariant, v.where) for hole in known))
 
     def broken(self) -> tuple[Violation, ...]:
         """Other violations of the baseline: what fails without any event is not swept."""
         shown = {(one.invariant, one.where) for one in self.shown}
-        return tuple(one for one in self.baseline().violations if (one.invariant, one.where) not in shown)
+        return tuple(one for one in self.baseline.violations if (one.invariant, one.where) not in shown)
 
     # --- boundaries and units ---------------------------------------------------------------------------------------
     def _begin(self) -> None:
