@@ -34,10 +34,12 @@ check: $(STAMP)
 	@$(BIN)/entry64 check
 
 # Fails if anything is found that is not known; the page is written all the same.
+check-full: SHELL = /bin/bash
 check-full: $(STAMP)
 	@mkdir -p build
-	@status=0; $(BIN)/entry64 check --full --json >build/check-full.json || status=$$?; \
-	$(BIN)/python -m emu.lab.check.record build/check-full.json >docs/full-sweep.md; exit $$status
+	@set -o pipefail; status=0; \
+	$(BIN)/entry64 check --full --db build/check-full.db | tee build/check-full.txt || status=$$?; \
+	$(BIN)/python -m emu.lab.check.record build/check-full.txt >docs/full-sweep.md; exit $$status
 
 check-depth2: $(STAMP)
 	@$(BIN)/entry64 check scenarios/depth2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -72,8 +73,7 @@ def sweep(
         with command.hired(scheduler) as hire, shown_progress(not as_json) as progress:
             results = command.sweep(files, options, jobs or os.cpu_count() or 1, store, progress, hire=hire)
     except KeyboardInterrupt:
-        click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
-        sys.exit(130)
+        _interrupted(db)
     finally:
         store.close()
     written = command.write_findings(results, Path(findings)) if findings else []
@@ -85,6 +85,11 @@ def sweep(
         for path in written:
             click.echo(f"reproduce: entry64 run {f'--sources {sources} ' if sources else ''}{path}")
     sys.exit(0 if all(result.clean for result in results) else 1)
+
+
+def _interrupted(db: str | None) -> NoReturn:
+    click.echo("interrupted" + (f"; the same command goes on from {db}" if db else ""), err=True)
+    sys.exit(130)
 
 
 # --- mutate -----------------------------------------------------------------------------------------------------------
@@ -127,6 +132,9 @@ def mutate(
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
 @click.option("--full", is_flag=True, help="Sweep each by every event at every instruction, whatever it declares.")
+@click.option(
+    "--db", metavar="FILE", help="Keep the sweeps' results in this SQLite file; the same command goes on from there."
+)
 @click.option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
 @click.option("--sarif", metavar="FILE", help="Write what is wrong as SARIF 2.1.0, at the lines of the assembly.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Worker processes of a sweep; one for each CPU by default.")
@@ -135,6 +143,7 @@ def mutate(
 def check(
     paths: tuple[str, ...],
     full: bool,
+    db: str | None,
     junit: str | None,
     sarif: str | None,
     jobs: int | None,
@@ -149,7 +158,8 @@ def check(
     from emu.lab.check import junit as junit_format
     from emu.lab.check import output, regression
     from emu.lab.check import sarif as sarif_format
-    from emu.lab.sweep.progress import Progress, shown_progress
+    from emu.lab.sweep.progress import shown_progress
+    from emu.lab.sweep.store import Store
 
     for name in (junit, sarif):
         if name is not None:
@@ -159,18 +169,20 @@ def check(
     files = regression.collect(paths)
     options = ("--sources", sources) if sources else ()
     results: list[regression.Checked] = []
-    with shown_progress(not as_json and sys.stderr.isatty()) as progress:
-
-        def of(_scenario: str) -> Progress:
-            return progress
-
-        workers = jobs or os.cpu_count() or 1
-        checked = regression.check(files, read_sources(sources), options, workers, of, full=full)
-        for _, group in groupby(checked, key=lambda result: result.scenario):
-            of_one = list(group)
-            results += of_one
-            if not as_json:
-                click.echo("\n".join(regression.text_lines(of_one)))
+    store = Store(Path(db)) if db is not None else None
+    try:
+        with shown_progress(not as_json and sys.stderr.isatty()) as progress:
+            how = regression.How(read_sources(sources), options, jobs or os.cpu_count() or 1, progress, full, store)
+            for _, group in groupby(regression.check(files, how), key=lambda result: result.scenario):
+                of_one = list(group)
+                results += of_one
+                if not as_json:
+                    click.echo("\n".join(regression.text_lines(of_one)))
+    except KeyboardInterrupt:
+        _interrupted(db)
+    finally:
+        if store is not None:
+            store.close()
     if junit is not None:
         output.write_whole(Path(junit), junit_format.junit(results))
     if sarif is not None:

@@ -149,9 +149,8 @@ class SweepItem(_Item):
 
     def results(self) -> Iterator[Checked]:
         """Of the sweep."""
-        from emu.lab.check.regression import checked_sweep
+        from emu.lab.check.regression import How, checked_sweep
 
-        file = self.prepared.file
-        spec = file.scenario.sweep
+        spec = self.prepared.file.scenario.sweep
         assert spec is not None
-        yield checked_sweep(file, spec, self.prepared, self.sources, 1, lambda *_: None)
+        yield checked_sweep(spec, self.prepared, How(self.sources))

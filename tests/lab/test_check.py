@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from report_formats import junit_errors, sarif_errors
 
 from emu.cli import main
+from emu.lab.check.regression import collect
 from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import FOLDER
 from kernel_stubs.kernel_image import source_files
@@ -178,7 +179,7 @@ def test_an_event_that_no_sweep_has_is_named_with_its_line(tmp_path):
 # --- the pytest plugin ------------------------------------------------------------------------------------------------
 def test_the_plugin_collects_runs_and_sweeps(pytester):
     pytester.makefile(".toml", good=GETPID + SWEEP, bad=GETPID.replace("exit = 0", "exit = 1"), other="x = 1")
-    done = pytester.runpytest_inprocess("--entry64")
+    done = pytester.runpytest_subprocess("--entry64")
     done.assert_outcomes(passed=2, failed=1)
     done.stdout.fnmatch_lines(["*expected exit status 1*", "*reproduce: entry64 run bad.toml*"])
 
@@ -186,7 +187,7 @@ def test_the_plugin_collects_runs_and_sweeps(pytester):
 def test_the_plugin_takes_the_users_sources(pytester, broken):
     pytester.makeini(f"[pytest]\nentry64 = true\nentry64_sources = {broken}\n")
     pytester.makefile(".toml", a=GETPID)
-    done = pytester.runpytest_inprocess()
+    done = pytester.runpytest_subprocess()
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*GS nesting: C function exc_nmi*"])
 
@@ -221,6 +222,27 @@ def test_a_hole_that_only_the_full_sweep_comes_to_is_looked_for_by_that_one_alon
     assert check(tmp_path / "a.toml", "--jobs", "1").exit_code == 0
 
 
+def test_a_regression_that_is_run_again_takes_the_results_of_its_sweeps_from_the_database(tmp_path, monkeypatch):
+    (tmp_path / "a.toml").write_text(EXIT + "[sweep]\nevents = ['nmi']\n")
+    arguments = (tmp_path / "a.toml", "--db", tmp_path / "results.db", "--jobs", "1")
+    first = check(*arguments)
+    monkeypatch.setattr("emu.lab.sweep.command.Pool", None)  # no workers are needed
+    again = check(*arguments)
+    assert first.exit_code == again.exit_code == 0, again.output
+    assert first.output == again.output
+    assert "1 sweeps: PASS" in again.output
+
+
+def test_an_interrupted_regression_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.toml").write_text(EXIT + "[sweep]\nevents = ['nmi']\n")
+    monkeypatch.setattr("emu.lab.sweep.command.Pool", interrupt)
+    done = check(tmp_path / "a.toml", "--db", tmp_path / "results.db")
+    assert (done.exit_code, done.stderr) == (130, f"interrupted; the same command goes on from {tmp_path}/results.db\n")
+
+
 def test_a_scenario_that_says_why_it_has_no_sweep_is_not_swept_even_then(tmp_path):
     done = full_run(tmp_path, '[sweep]\nomitted = "it is only an example"\n')
     assert done.output.splitlines()[-1] == "1 scenarios, 1 runs, 0 sweeps: PASS"
@@ -244,14 +266,14 @@ def test_a_scenario_is_swept_or_says_why_not(tmp_path, sweep, message):
 
 def test_the_plugin_names_what_is_wrong_with_a_file(pytester):
     pytester.makefile(".toml", a=GETPID + "[nonsense]\n")
-    done = pytester.runpytest_inprocess("--entry64")
+    done = pytester.runpytest_subprocess("--entry64")
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*a.toml:*nonsense*"])
 
 
 def test_the_plugin_leaves_files_alone_unless_it_is_asked(pytester):
     pytester.makefile(".toml", a=GETPID)
-    assert pytester.runpytest_inprocess().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert pytester.runpytest_subprocess().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_the_examples_of_the_documentation_are_right():
@@ -263,6 +285,4 @@ def test_the_examples_of_the_documentation_are_right():
 
 
 def test_shipped_scenarios_are_what_check_runs_by_default():
-    from emu.lab.check.regression import collect
-
     assert len(collect(())) == len(list(FOLDER.glob("*.toml")))

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from emu.cli import main
 from emu.errors import ScenarioError
 from emu.events import EventType
-from emu.lab.check.regression import check
+from emu.lab.check.regression import How, check
 from emu.lab.outcome import Outcome
 from emu.lab.run import prepare
 from emu.lab.scenario import ScenarioFile, parse_scenario
@@ -118,7 +118,7 @@ def test_a_broken_machine_changes_the_table_and_fails(
 
 def test_check_fails_when_a_value_of_a_table_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     _ports_open(monkeypatch)
-    (result,) = check([("s", find_scenario("table-ring-cpl-3"))], None, (), 1, lambda _: pytest.fail("no sweep"))
+    (result,) = check([("s", find_scenario("table-ring-cpl-3"))], How())
     assert [problem.message for problem in result.problems] == [
         "table ring, IN, CPL 3: expected event '#GP(0)', measured 'executes'",
         "table ring, OUT, CPL 3: expected event '#GP(0)', measured 'executes'",

@@ -1,15 +1,13 @@
-"""`python -m emu.lab.check.record check-full.json`: a page of what `entry64 check --full --json` found."""
+"""`python -m emu.lab.check.record check-full.txt`: a page of what `entry64 check --full` printed."""
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 _COUNT = re.compile(r"([\d,]+) (boundaries|cases|clean|pending|violation|crash|hang|lost|of them merged)")
+_LINE = re.compile(r"^(PASS|FAIL) (\S+\.toml): (.*)$", re.MULTILINE)
 _HEAD = """# The full sweep
 
 What `make check-full` found: every event of [sweep.md](sweep.md) at every instruction boundary of every scenario, on
@@ -20,26 +18,23 @@ every CPU. The command writes this page. `known` are cases that show a hole whic
 """
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """The page, of the JSON document of `entry64 check --full`; a sweep that fails is marked."""
-    swept = [result for result in document["results"] if result["name"].startswith("sweep ")]
+def page(printed: str) -> str:
+    """The page, of the lines that `entry64 check --full` printed; a sweep that fails is marked."""
     total = [0] * 6
-    lines = []
-    for result in swept:
-        row = _row(result["summary"])
+    lines, scenarios, swept = [], set(), set()
+    for passed, scenario, words in _LINE.findall(printed):
+        name = Path(scenario).stem
+        scenarios.add(name)
+        if not words.startswith("sweep "):
+            continue
+        swept.add(name)
+        row = _row(words)
         total = [one + other for one, other in zip(total, row, strict=True)]
-        name = Path(result["scenario"]).stem
-        lines.append(_line(f"`{name}`" if result["passed"] else f"**`{name}` fails**", row))
-    left_out = sorted(set(_scenarios(document)) - {Path(result["scenario"]).stem for result in swept})
+        lines.append(_line(f"`{name}`" if passed == "PASS" else f"**`{name}` fails**", row))
     text = _HEAD + "".join(lines) + _line(f"**{len(swept)} scenarios**", total)
-    if left_out:
+    if left_out := sorted(scenarios - swept):
         text += f"\nNot swept, for the reason that their files give: {', '.join(f'`{name}`' for name in left_out)}.\n"
     return text
-
-
-def _scenarios(document: Mapping[str, Any]) -> Iterator[str]:
-    for result in document["results"]:
-        yield Path(result["scenario"]).stem
 
 
 def _row(summary: str) -> list[int]:
@@ -54,4 +49,4 @@ def _line(name: str, row: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    print(page(json.loads(Path(sys.argv[1]).read_text())), end="")
+    print(page(Path(sys.argv[1]).read_text()), end="")

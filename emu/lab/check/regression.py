@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from emu.lab.shipped import find_scenario, shipped_names
 from emu.lab.sweep.command import Swept, sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
 from emu.lab.sweep.events import EVENTS
-from emu.lab.sweep.progress import Progress
+from emu.lab.sweep.progress import Progress, silent
 from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
 from kernel_stubs.kernel_image import Overrides
@@ -77,19 +78,30 @@ def collect(names: Sequence[str]) -> list[tuple[str, ScenarioFile]]:
     return found
 
 
-def check(
-    files: Sequence[tuple[str, ScenarioFile]], sources: Overrides | None, options: tuple[str, ...], jobs: int,
-    progress: Callable[[str], Progress], *, full: bool = False,
-) -> Iterator[Checked]:  # fmt: skip
-    """Run them one after the other. `options`: what else the line that reproduces a run needs on the command line;
-    `full`: sweep each by every event at every boundary, whatever it declares."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a regression is run."""
+
+    sources: Overrides | None = None
+    options: tuple[str, ...] = ()
+    """What else the line that reproduces a run needs on the command line."""
+    jobs: int = 1
+    progress: Progress = silent
+    full: bool = False
+    """Sweep each by every event at every boundary, whatever it declares; look for its holes too."""
+    store: Store | None = None
+    """Where the sweeps' results are kept; None: nowhere."""
+
+
+def check(files: Sequence[tuple[str, ScenarioFile]], how: How) -> Iterator[Checked]:
+    """Run them one after the other."""
     for name, file in files:
-        prepared = prepare(file, own_sources=sources)
-        for report in run_prepared(prepared, name, options=options):
+        prepared = prepare(file, own_sources=how.sources)
+        for report in run_prepared(prepared, name, options=how.options):
             yield checked_run(report, prepared)
-        declared = full_sweep(file.scenario.sweep) if full else file.scenario.sweep
+        declared = full_sweep(file.scenario.sweep) if how.full else file.scenario.sweep
         if declared is not None and declared.daily:
-            yield checked_sweep(file, declared, prepared, sources, jobs, progress(file.name), full=full)
+            yield checked_sweep(declared, prepared, how)
 
 
 def full_sweep(declared: Sweep | None) -> Sweep | None:
@@ -114,27 +126,21 @@ def checked_run(report: Report, prepared: Prepared) -> Checked:
     return Checked(file.name, report.case or "run", ending(report.facts), details, tuple(found))
 
 
-def checked_sweep(
-    file: ScenarioFile, spec: Sweep, prepared: Prepared, sources: Overrides | None, jobs: int, progress: Progress,
-    *, full: bool = False,
-) -> Checked:  # fmt: skip
-    """The result of a declared sweep: clean, but for the holes that it says are known, and for those it must find.
-
-    `full`: it is the full sweep, which must find those as well that only this one can find.
-    """
-    holes = [(index, known) for index, known in enumerate(spec.known) if full or not known.full]
+def checked_sweep(spec: Sweep, prepared: Prepared, how: How) -> Checked:
+    """The result of a declared sweep: clean, but for the holes that it says are known, and for those it must find."""
+    file = prepared.file
+    holes = [(index, known) for index, known in enumerate(spec.known) if how.full or not known.full]
 
     def known_hole(invariant: str, where: str) -> bool:
         return any(known.means(invariant, where) for _, known in holes)
 
-    store = Store(None)
     asked = file.where("sweep", "window")
-    options = Options(spec.events, spec.depth, spec.window, sources, first=spec.first, asked=asked)
+    options = Options(spec.events, spec.depth, spec.window, how.sources, first=spec.first, asked=asked)
     cpus = spec.cpus or tuple(range(file.scenario.cpus))
-    try:
-        each = [sweep([file], replace(options, cpu=cpu), jobs, store, progress, known=known_hole)[0] for cpu in cpus]
-    finally:
-        store.close()
+    with nullcontext(how.store) if how.store else closing(Store(None)) as store:
+        each = [
+            sweep([file], replace(options, cpu=cpu), how.jobs, store, how.progress, known=known_hole)[0] for cpu in cpus
+        ]
     swept = _all_cpus(each)
     name = f"sweep {','.join(spec.events)}" + (f" depth {spec.depth}" if spec.depth > 1 else "")
     name += f" after {','.join(spec.first)}" if spec.first else ""

@@ -34,7 +34,8 @@ def _sweep(store: Store, sweep: Sweep, sources: Overrides | None) -> dict[str, A
     scene = Scene(sweep.scenario, sweep.text, options)
     if scene.key() != sweep.key:
         raise Entry64Error(
-            f"{sweep.scenario}: this sweep was made with other entry code; give the same --sources, or sweep again"
+            f"{sweep.scenario}: this sweep was made with other entry code, or by another version of entry64; "
+            "give the same --sources, or sweep again"
         )
     firsts = [*outer, *([VARY] if scene.rows else [])]
     cells: dict[int, dict[str, list[int]]] = {}

@@ -17,19 +17,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 
 import distributed
 from distributed.comm import get_address_host_port
 
-import asm
-import emu
-import kernel_stubs
 from emu.errors import Entry64Error
 from emu.lab.sweep.pool import Job, Pool
 from emu.lab.sweep.scene import Unit
 from emu.lab.sweep.store import Row
+from emu.lab.sweep.version import code_digest
 
 ANSWER = 10.0
 """Seconds that a scheduler has to answer."""
@@ -101,18 +97,6 @@ def _name(job: Job) -> str:
 
 def _address(worker: object) -> str:
     return str(getattr(worker, "address", "?"))
-
-
-@cache
-def code_digest() -> str:
-    """A hash of entry64's own files: two processes that agree give the same rows."""
-    digest = hashlib.sha256()
-    for package in (asm, emu, kernel_stubs):
-        for folder in map(Path, package.__path__):
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 # --- at home ----------------------------------------------------------------------------------------------------------

@@ -83,11 +83,15 @@ def _lines() -> Progress:
     return write
 
 
+def silent(done: int, total: int, cases: int, violations: int) -> None:
+    """Shows nothing."""
+
+
 @contextmanager
 def shown_progress(on: bool) -> Iterator[Progress]:
     """A progress to tell, shown if `on`."""
     if not on:
-        yield lambda done, total, cases, violations: None
+        yield silent
     elif not sys.stderr.isatty():
         yield _lines()
     else:

@@ -21,6 +21,7 @@ from emu.lab.sweep.events import EVENTS
 from emu.lab.sweep.smp_bench import SmpBench
 from emu.lab.sweep.track import Track
 from emu.lab.sweep.vary import Variation
+from emu.lab.sweep.version import code_digest
 from emu.lab.sweep.walk import Walker
 from emu.lab.violation import Violation
 from emu.machine.end import EndKind
@@ -28,8 +29,6 @@ from kernel_stubs.kernel_image import Overrides
 
 CHUNK = 64
 """Boundaries of a unit of work at depth 1."""
-VERSION = 2
-"""Of what a case means: results of another version are no results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,9 @@ class Scene:
         """Numbers of the boundaries in the window, in order."""
 
     def key(self) -> str:
-        """What the results depend on, hashed: the scenario, the image, and what is asked for."""
+        """What the results depend on, hashed: entry64 itself, the scenario, the image, and what is asked for."""
         image, options = self.prepared.options.image, self.options
-        asked = (VERSION, self.file.text, options.events, options.depth, options.window, self.first, options.cpu)
+        asked = (code_digest(), self.file.text, options.events, options.depth, options.window, self.first, options.cpu)
         digest = hashlib.sha256(repr(asked).encode())
         for segment in image.segments:
             digest.update(repr((segment.name, segment.address, segment.flags)).encode() + segment.data)
