@@ -18,17 +18,17 @@ CPU_ENTRY_AREA_BASE = 0xFFFF_FE00_0000_0000
 """One read-only page with the IDT, then one CpuEntryArea a CPU. Mapped in user tables too."""
 KERNEL_BASE = 0xFFFF_FFFF_8100_0000
 """Where the kernel image is linked."""
-KERNEL_PHYS = 0x0002_0000
+KERNEL_PHYS = 0x8000
 """Where it lies in physical memory."""
-INIT_PGD = 0x0001_0000
+INIT_PGD = 0x6000
 """Physical address of the kernel's own PGD (init_mm); its user PGD is the next page."""
-MEMORY_INFO = 0x0000_8000
+MEMORY_INFO = 0x1000
 """Physical address of the page allocator's MemoryInfo."""
-KERNEL_DATA = 0x0000_9000
+KERNEL_DATA = 0x2000
 """Physical address of KernelData: variables that every Linux has somewhere in its .data, whatever the image."""
-SYSCALL_COUNTS = 0x0000_A000
+SYSCALL_COUNTS = 0x3000
 """Physical address of SyscallCounts."""
-IRQ_TABLE = 0x0000_B000
+IRQ_TABLE = 0x4000
 """Physical address of IrqTable."""
 PTI_USER_PGTABLE = 1 << 12
 """The user PGD of a process is the page after its kernel PGD: CR3 bit 12 (page-table isolation)."""
