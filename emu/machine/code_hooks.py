@@ -6,6 +6,7 @@ With engine.py, hooks.py and cpu.py this is all that knows unicorn.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from functools import cache
 
 from unicorn import UC_HOOK_CODE, Uc
@@ -14,6 +15,32 @@ from emu.machine.engine import expect, handle, scratch_engine
 
 _CODE_HOOKS_OFFSET = 880
 """Of the list of code hooks in the engine struct: head, tail. An item is: next, hook."""
+_RANGE_OFFSET = 24
+"""Of the first and the last address in a hook; one of every address has the first behind the last."""
+NOWHERE = (1 << 64) - 1
+"""An address that no instruction has."""
+
+
+class Lookout:
+    """A hook of every instruction, for the runs that are asked to have it: it costs the others a look at its range."""
+
+    def __init__(self, hook: int, hooks: CodeHooks) -> None:
+        """`hook` was made for the address NOWHERE; `hooks` is a list that has it, and is whole."""
+        self._range = (ctypes.c_uint64 * 2).from_address(hook + _RANGE_OFFSET)
+        expect("range of a code hook", tuple(self._range), (NOWHERE, NOWHERE))
+        self._next = ctypes.c_uint64.from_address(hooks.item(hook))
+        self._behind = 0
+
+    def alone(self) -> int:
+        """Let it see every instruction, with no other behind it; its item in the list."""
+        self._range[0], self._range[1] = 1, 0
+        self._behind, self._next.value = self._next.value, 0
+        return ctypes.addressof(self._next)
+
+    def away(self) -> None:
+        """As it was."""
+        self._range[0], self._range[1] = NOWHERE, NOWHERE
+        self._next.value = self._behind
 
 
 class CodeHooks:
@@ -28,33 +55,41 @@ class CodeHooks:
         self._head = ctypes.c_uint64.from_address(handle(uc) + _CODE_HOOKS_OFFSET)
         self._next = ctypes.c_uint64()
         self._second = 0
-        self._known = False
+        self.known = False
+        """Whether the list can be changed: not before the first start after hooks were added or deleted."""
 
     def changed(self) -> None:
         """Hooks were added or deleted."""
-        self._known = False
+        self.known = False
 
-    def only_count(self) -> None:
-        """Before a start: leave our hooks out, unless the list has changed since the last one."""
-        if self._known:
-            self._next.value = 0
+    def only_count(self, lookout: int = 0) -> None:
+        """Before a start: leave our hooks out, but for the item of a Lookout; nothing happens if the list is not
+        `known`."""
+        if self.known:
+            self._next.value = lookout
 
     def all(self) -> None:
         """After a start: the list is whole again."""
-        if self._known:
+        if self.known:
             self._next.value = self._second
         else:
             self._next = ctypes.c_uint64.from_address(self._head.value)
             self._second = self._next.value
-            self._known = True
+            self.known = True
+
+    def _items(self) -> Iterator[tuple[int, int]]:
+        item = self._head.value
+        while item:
+            yield item, ctypes.c_uint64.from_address(item + 8).value
+            item = ctypes.c_uint64.from_address(item).value
 
     def hooks(self) -> list[int]:
         """The handles of the hooks in the list, in order."""
-        found, item = [], self._head.value
-        while item:
-            item, hook = (ctypes.c_uint64.from_address(item + offset).value for offset in (0, 8))
-            found.append(hook)
-        return found
+        return [hook for _, hook in self._items()]
+
+    def item(self, hook: int) -> int:
+        """The list's item of a hook."""
+        return next(item for item, other in self._items() if other == hook)
 
 
 @cache
@@ -62,13 +97,21 @@ def probe() -> None:
     """Check once a process that the list is where we think it is; EngineError with the difference if not."""
     uc, ram = scratch_engine()
     ram[0x8000:0x8003] = b"\x90\x90\x90"
+    seen: list[int] = []
+    watch = uc.hook_add(UC_HOOK_CODE, lambda engine, address, *_: seen.append(address), None, NOWHERE, NOWHERE)
     hook = uc.hook_add(UC_HOOK_CODE, lambda engine, *_: engine.emu_stop(), None, 0x8001, 0x8001)
     code_hooks = CodeHooks(uc)
     uc.emu_start(0x8000, 0xDEADBEEF00000000, 0, 2)
-    expect("list of code hooks", code_hooks.hooks()[1:], [hook])
+    expect("list of code hooks", code_hooks.hooks()[1:], [watch, hook])
     code_hooks.all()
     code_hooks.only_count()
     uc.emu_start(0x8000, 0xDEADBEEF00000000, 0, 2)
     expect("list without our code hooks", code_hooks.hooks()[1:], [])
     code_hooks.all()
-    expect("list of code hooks again", code_hooks.hooks()[1:], [hook])
+    lookout = Lookout(watch, code_hooks)
+    code_hooks.only_count(lookout.alone())
+    uc.emu_start(0x8000, 0xDEADBEEF00000000, 0, 2)
+    code_hooks.all()
+    lookout.away()
+    expect("instructions that a lookout saw", seen[:2], [0x8000, 0x8001])
+    expect("list of code hooks again", code_hooks.hooks()[1:], [watch, hook])

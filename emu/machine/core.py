@@ -37,6 +37,8 @@ class Core(Exceptions):
         self.stops = StopPoints(self.cpu)
         self.ports: dict[int, Callable[[Core, Stop], int]] = {}
         """I/O ports by number: called for IN (StopKind.IN) and OUT; the result is IN's value."""
+        self.stops_at_delivery = False
+        """End `advance` at the first instruction of a handler."""
         self._devices: list[MappedDevice] = []
         self._passed: tuple[int, int] | None = None
         self._reported: tuple[int, int] | None = None
@@ -67,8 +69,9 @@ class Core(Exceptions):
         """Run until the clock is `limit` or something else ends it; what is due at the limit is still pending then.
 
         `until` is asked whenever the engine has stopped, which it does at every event that observers are told of, and
-        after a delivery.
+        after a delivery. With `stops_at_delivery` it ends at the first instruction of a handler, as at a breakpoint.
         """
+        delivered = self.delivered
         while True:
             if self._end is not None:
                 return self._end
@@ -76,6 +79,8 @@ class Core(Exceptions):
                 return End(_UNTIL, self.cpu.ip)
             if self.clock >= limit:
                 return End(_LIMIT, self.cpu.ip)
+            if self.stops_at_delivery and self.delivered != delivered:
+                return End(EndKind.BREAKPOINT, self.cpu.ip)
             if self.waits_for_startup:
                 return End(EndKind.HALTED, self.cpu.ip, "waits for a startup IPI")
             self.apic.tick(self.clock)
@@ -84,8 +89,11 @@ class Core(Exceptions):
             one_step = self._accept()
             if self._end is not None:
                 continue
-            if self._delivered_at == self.clock and until is not None and until():
-                return End(_UNTIL, self.cpu.ip)
+            if self.delivered != delivered:
+                if until is not None and until():
+                    return End(_UNTIL, self.cpu.ip)
+                if self.stops_at_delivery:
+                    return End(EndKind.BREAKPOINT, self.cpu.ip)
             if self.halted:
                 end = self._sleep(limit)
                 if end is not None:
@@ -190,8 +198,7 @@ class Core(Exceptions):
     def _execute(self, count: int, *, step_over: bool) -> Stop:
         """The engine runs; the clock and the recorder follow."""
         if self._code_generation != self.memory.code_generation:
-            self._code_generation = self.memory.code_generation
-            self.cpu.flush_code()
+            self.flush_stale_code()
         ip = self.cpu.ip if count == 1 else -1
         stop = self.cpu.run(count, step_over=step_over)
         if self.alignment.on:
@@ -211,6 +218,17 @@ class Core(Exceptions):
             for address, size, value in writes:
                 self._device_at(address).write(self, address, size, value)
         return stop
+
+    def flush_stale_code(self) -> None:
+        """Drop translations of code that the host has written since."""
+        if self._code_generation != self.memory.code_generation:
+            self._code_generation = self.memory.code_generation
+            self.cpu.flush_code()
+
+    @property
+    def recording(self) -> bool:
+        """Whether somebody is told of every instruction."""
+        return self._recorder is not None
 
     def _tell_notes(self) -> None:
         """Observers learn of each SWAPGS and milestone that was passed, with the registers as they were there."""

@@ -7,11 +7,12 @@ written back before the next one. Together with engine.py and hooks.py this is t
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from unicorn import x86_const as x86
 
 from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
-from emu.machine import engine
+from emu.machine import code_hooks, engine
 from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
 from emu.machine.stop import BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
@@ -45,6 +46,28 @@ class Cpu(HookedEngine):
             again.kind = MMIO
         return again
 
+    def glide(self, count: int, look: Callable[[int], None]) -> Stop | None:
+        """Retire up to `count` instructions in one run, with `look(retired)` called at each boundary between two.
+
+        There registers read as they do at rest; nothing may be written. COUNT: the run has come to a boundary, which
+        has not been looked at yet: behind `count` instructions, or earlier, at a stop. Anything else: something has
+        happened that `run` would tell of, and the state is nobody's: go back to a boundary. None: this cannot be done
+        here, and nothing has happened.
+        """
+        if not self._code_hooks.known or (self.state.rip in self._stops and self.state.rip not in self._quiet):
+            return None
+        if self._lookout is None:
+            self._lookout = code_hooks.Lookout(self._look_hook, self._code_hooks)
+        self._look, self._look_until = look, count
+        try:
+            stop = self._start(count, False)
+        finally:
+            self._look = None
+        if self._look_error is not None:
+            error, self._look_error = self._look_error, None
+            raise error
+        return stop
+
     def _start(self, count: int, step_over: bool) -> Stop:
         self._write_back()
         ip, cr2, dr6 = self.state.rip, self._cr[2], self._dr[6]
@@ -53,13 +76,18 @@ class Cpu(HookedEngine):
         self._stop = None
         in_user_mode = self.state.hflags & 3 == 3 or (passes and ip in self._leaving)
         counting_only = in_user_mode and not self._hooks_in_user_mode
-        if counting_only:
+        if self._look is not None and self._lookout is not None:
+            self._code_hooks.only_count(self._lookout.alone())
+        elif counting_only:
             self._code_hooks.only_count()
         keyboard.stop = self._stop_now
         self._begin.value, self._count.value = ip, count
         status = engine.emu_start(self._uch, self._begin, engine.NOWHERE, engine.NOWHERE, self._count)
         keyboard.stop = None
-        if counting_only:
+        if self._look is not None and self._lookout is not None:
+            self._code_hooks.all()
+            self._lookout.away()
+        elif counting_only or not self._code_hooks.known:
             self._code_hooks.all()
         self._pass_ip = -1
         engine.context_save(self._uch, self._saved)

@@ -30,6 +30,8 @@ class Exceptions(Processor):
         self.alignment = AlignmentCheck(self)
         self.instruction_start = 0
         """Start of the software interrupt being delivered."""
+        self.delivered = 0
+        """Events that were delivered, or tried to be, since power-on; a restore does not take any back."""
         self._deliveries = 0
         """Since the clock was `_delivered_at`, without an instruction in between."""
         self._delivered_at = -1
@@ -39,6 +41,7 @@ class Exceptions(Processor):
         if not self.cpu.state.efer & _LMA:
             self.crash(f"vector {event.vector} at {event.ip:#x} outside long mode, where events are not delivered")
             return
+        self.delivered += 1
         self._deliveries = self._deliveries + 1 if self.clock == self._delivered_at else 0
         self._delivered_at = self.clock
         if self._deliveries > MAX_DELIVERIES_AT_ONCE:

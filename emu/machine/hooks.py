@@ -86,6 +86,12 @@ class HookedEngine(Registers):
         self.keeps_overwritten = False
         self.overwritten: list[tuple[int, bytes]] = []
         """With `keeps_overwritten`, what lay where `watch_memory` saw a write, before it: (physical address, bytes)."""
+        self._lookout: code_hooks.Lookout | None = None
+        self._look: Callable[[int], None] | None = None
+        """Called by `_lookout`'s hook, while a run glides."""
+        self._look_until = 0
+        self._look_at = 0
+        self._look_error: BaseException | None = None
         self._install_hooks()
 
     # --- hooks: they note and stop ----------------------------------------------------------------------------------
@@ -164,6 +170,33 @@ class HookedEngine(Registers):
                 self._stop = Stop(BREAK, -1, address)
                 stop_engine(uch)
 
+        def on_look(_uc: int, address: int) -> None:
+            retired = self._counter.value - 1
+            if self._look is None or self._stop is not None or retired >= self._look_until:
+                return
+            if retired and address == self._look_at:
+                # A REP goes on, or an instruction begins again that has written to its own page.
+                self._stop = Stop(BREAK, -1, address)
+                stop_engine(uch)
+                return
+            self._look_at = address
+            if address in stops and address not in self._quiet:
+                self._stop = Stop(StopKind.COUNT, retired, address)
+                stop_engine(uch)
+            elif retired:
+                save(uch, context)
+                if state.segs[1].base:
+                    self._stop = Stop(BREAK, -1, address)  # 16- or 32-bit code: the address is a linear one
+                    stop_engine(uch)
+                    return
+                state.rip, state.eflags = address, self._live_register(x86.UC_X86_REG_EFLAGS)
+                try:
+                    self._look(retired)
+                except BaseException as error:  # noqa: BLE001 - ctypes would drop it; it is raised again behind the run
+                    self._look_error = error
+                    self._stop = Stop(BREAK, -1, address)
+                    stop_engine(uch)
+
         def on_new_block(_uc: int, _block: int, _previous: int, _data: int) -> None:
             # AC chooses among translations, and none with AC outlives the checks, so each POPF that sets it comes here.
             if self._watch_hook is None and self._live_register(x86.UC_X86_REG_EFLAGS) & Rflags.AC:
@@ -173,6 +206,8 @@ class HookedEngine(Registers):
                     stop_engine(uch)
 
         self._on_code = engine.CODE_CB(on_code)
+        nowhere = code_hooks.NOWHERE
+        self._look_hook = self._hook(UC_HOOK_CODE, engine.CODE_CB(on_look), nowhere, nowhere)
         self._hook(UC_HOOK_EDGE_GENERATED, engine.BLOCK_CB(on_new_block), 0, KERNEL_HALF - 1)
         self._hook(UC_HOOK_INTR, engine.INTR_CB(on_interrupt))
         self._hook(UC_HOOK_INSN_INVALID, engine.FLAG_CB(on_invalid))

@@ -214,8 +214,12 @@ class Machine:
         return self.cores[cpu].advance(limit)
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
-    def snapshot(self) -> MachineSnapshot:
-        """The whole state, at rest."""
+    def snapshot(self, since: MachineSnapshot | None = None) -> MachineSnapshot:
+        """The whole state, at rest. `since`: one core has done nothing but `glide` from there."""
+        if since is not None:
+            (core,), (before,) = self.cores, since.cores
+            state = (core.snapshot(before),)
+            return MachineSnapshot(self.memory.snapshot(), state, since.turn, since.devices, since.translations)
         cores = tuple(core.snapshot() for core in self.cores)
         devices = tuple(device.save() for device in self.devices)
         return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices, dict(self.translations))

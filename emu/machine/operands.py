@@ -9,6 +9,7 @@ from capstone import (
     CS_AC_READ,
     CS_AC_WRITE,
     CS_ARCH_X86,
+    CS_GRP_BRANCH_RELATIVE,
     CS_GRP_CALL,
     CS_GRP_INT,
     CS_GRP_IRET,
@@ -30,7 +31,7 @@ _REP_PREFIXES = {0xF2, 0xF3, 0x66, *range(0x40, 0x50)}
 _ALL_PREFIXES = _REP_PREFIXES | {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67}
 _STRINGS = {bytes([opcode]) for opcode in (*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0))}
 _PLAIN_STRINGS = {bytes([opcode]) for opcode in (0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD)}  # these end with RCX = 0 only
-_BRANCHES = frozenset({CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET})
+_BRANCHES = frozenset({CS_GRP_BRANCH_RELATIVE, CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET})
 _NUMBERS = {name: (n, 8) for n, name in enumerate(REGISTER_NAMES)}
 for _n, _name in enumerate(REGISTER_NAMES):
     if _n < 8:

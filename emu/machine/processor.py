@@ -200,8 +200,13 @@ class Processor:
         return code[0] if code else -1
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
-    def snapshot(self) -> CoreSnapshot:
-        """State at rest."""
+    def snapshot(self, since: CoreSnapshot | None = None) -> CoreSnapshot:
+        """State at rest; `since`: the last one, if registers and clock are all that has changed."""
+        if since is not None:
+            return CoreSnapshot(
+                self.cpu.save(), self.clock, since.apic, since.msrs, since.tsc_offset,
+                since.nmi_blocked, since.nmi_pending, since.mce_pending, since.halted, since.waits_for_startup, None,
+            )  # fmt: skip
         if self._saved_apic != self.apic:
             self._saved_apic = self.apic.copy()
         return CoreSnapshot(

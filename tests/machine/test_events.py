@@ -5,6 +5,7 @@ from bare import HANDLERS, KERNEL, USER, bare
 
 from emu.arch import Rflags, Vector
 from emu.events import Delivered, Pended
+from emu.machine.apic import LVT_TIMER
 from emu.machine.end import EndKind
 
 IF = int(Rflags.IF)
@@ -167,3 +168,31 @@ def test_a_thousand_restores_with_a_delivery_at_one_clock_are_not_a_cpu_that_is_
         it.machine.restore(saved)
         it.core.raise_nmi()
         assert it.run(1).kind is EndKind.LIMIT
+
+
+@pytest.mark.parametrize(("text", "vector"), [("ud2", 6), ("movq 0, %rax", 14), ("int3", 3), ("nop", 2)])
+def test_who_stops_at_deliveries_sees_the_first_instruction_of_each_handler(text, vector):
+    it = bare(f"{text}\n hlt")
+    it.core.stops_at_delivery = True
+    if vector == 2:
+        it.core.raise_nmi()
+    end = it.run()
+    assert (end.kind, end.ip) == (EndKind.BREAKPOINT, HANDLERS + 16 * vector)
+    assert not it.core.halted
+    it.core.raise_interrupt(0x55)
+    it.core.cpu.flags |= Rflags.IF
+    end = it.run()
+    assert (end.kind, end.ip) == (EndKind.BREAKPOINT, HANDLERS + 16 * 0x55)
+    it.core.stops_at_delivery = False
+    it.run()
+    assert it.entered() == 0x55
+
+
+def test_who_stops_at_deliveries_sees_a_handler_before_the_interrupt_that_waits_for_it():
+    it = bare("nop\n nop\n hlt", flags=2 | IF | Rflags.TF)
+    it.set_gate(Vector.DB, kind=0x8F)  # a trap gate leaves IF set
+    it.core.apic.lvt[LVT_TIMER] = 0x55
+    it.core.apic.deadline = 1
+    it.core.stops_at_delivery = True
+    ends = [it.run(), it.run()]
+    assert [end.ip for end in ends] == [HANDLERS + 16, HANDLERS + 16 * 0x55]

@@ -68,3 +68,16 @@ def test_rf_ends_with_a_branch_to_itself(branch):
     assert engine_runs(it, 500) < 20
     assert (it.core.clock, it.core.cpu.ip) == (502, branch_at)
     assert not it.core.cpu.flags & RF
+
+
+@pytest.mark.parametrize(
+    ("branch", "flags"), [("loop 1b", "nop"), ("loope 1b", "cmpl %ecx, %ecx"), ("loopne 1b", "testl %ecx, %ecx")]
+)
+def test_each_round_of_a_loop_of_one_instruction_is_a_boundary(branch, flags):
+    it = bare(f"movl $9, %ecx\n {flags}\n 1: {branch}\n hlt")
+    it.run(2)
+    rounds = []
+    for _ in range(4):
+        it.run(1)
+        rounds.append((it.core.clock, it.core.cpu.register(RCX)))
+    assert rounds == [(3, 8), (4, 7), (5, 6), (6, 5)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from emu.arch import FIRST_EXTERNAL_VECTOR, PAGE_SIZE
+from emu.arch import PAGE_SIZE
 from emu.events import CCalled, Delivered, Event, Note
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge, JudgeState
@@ -21,9 +21,10 @@ from emu.lab.sweep.events import LAZY_PAGE
 from emu.lab.sweep.state import Comparer
 from emu.lab.view import View
 from emu.machine.end import End, EndKind
+from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
 from emu.machine.paging import Pte
-from kernel_stubs.abi import INIT_PGD, IdtSource, TaskStruct
+from kernel_stubs.abi import INIT_PGD, TaskStruct
 from kernel_stubs.binding import SLOT_RET
 from kernel_stubs.boot import boot
 from kernel_stubs.mm import kernel_data, kernel_tables
@@ -89,9 +90,7 @@ class Bench:
         """Pages that `pf` faults on, each with the physical address of its page-table entry."""
         self.budget = prepared.file.scenario.budget
         image = prepared.options.image
-        self._stops = {
-            slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)
-        } | _handlers(prepared, self.events)  # fmt: skip
+        self._stops = {slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)}
         self.machine.observers[:] = [self._observe]
         if any(event.ending.signals for event in events):
             self.machine.observers.append(self._observe_signals)
@@ -118,8 +117,10 @@ class Bench:
         return self.injected is not None
 
     # --- to and fro -------------------------------------------------------------------------------------------------
-    def save(self) -> Saved:
-        """The state; only at rest (Binding.at_rest)."""
+    def save(self, since: Saved | None = None) -> Saved:
+        """The state; only at rest (Binding.at_rest). `since`: it has become what it is by plain execution (`glide`)."""
+        if since is not None:
+            return Saved(self.machine.snapshot(since.machine), since.judge, since.plan, since.output)
         # All of it: going back to an earlier state forgets what was written since.
         output = self.system.kernel.output
         return Saved(self.machine.snapshot(), self.judge.save(), self.plan.copy(), tuple(output) if output else ())
@@ -167,7 +168,7 @@ class Bench:
 
         What it passes on the way are no boundaries, so it stops less often than `step`.
         """
-        self.core.stops.pass_breakpoints(not self.plan.waiting)
+        self._stop_everywhere(False)
         while True:
             end = self._advance(limit, until, None)
             if end is not None:
@@ -188,12 +189,27 @@ class Bench:
     def step(self, until: Callable[[], bool] | None = None) -> End | None:
         """To the next boundary; the end of the run if there is none, or an End where `until` holds (UNTIL)."""
         core = self.core
-        core.stops.pass_breakpoints(False)
+        self._stop_everywhere(True)
         clock, ip = core.clock, core.cpu.ip
         while True:
             end = self._advance(clock + 1, until, None)
             if end is not None or core.clock != clock or core.cpu.ip != ip:
                 return end
+
+    def _stop_everywhere(self, everywhere: bool) -> None:
+        """At each boundary that shares its clock with another; or only where the scenario's injections want it."""
+        self.core.stops_at_delivery = everywhere
+        self.core.stops.pass_breakpoints(not (everywhere or self.plan.waiting))
+
+    def glide(self, boundaries: int, look: Callable[[], None]) -> bool:
+        """Pass up to as many boundaries as `step` would, as far as that is easy (none is), with `look` called at each.
+
+        False: the bench must be brought back to the last one of them.
+        """
+        if self.plan.waiting or not self.binding.at_rest or len(self.machine.cores) > 1:
+            return True
+        self._stop_everywhere(True)
+        return glide(self.core, self.core.clock + boundaries, look)
 
     def alone(self) -> None:
         """Let other CPUs wait for a while: what is handled now may come to an end by itself."""
@@ -203,7 +219,7 @@ class Bench:
 
     def run_to(self, target: Boundary) -> None:
         """Along a path that is known to lead there."""
-        self.core.stops.pass_breakpoints(False)
+        self._stop_everywhere(True)
         while self.here != target:
             if self.core.clock < target.clock:
                 end = self._advance(target.clock, None, None)
@@ -282,19 +298,3 @@ class Bench:
     def violated(self) -> bool:
         """Whether an invariant is broken."""
         return self.judge.chain.broken
-
-
-def _handlers(prepared: Prepared, events: tuple[SweepEvent, ...]) -> set[int]:
-    """First instructions of the entries that a case may take, from the image's idt_source and its stubs' places."""
-    image, found = prepared.options.image, set()
-    row = image.symbols.get("idt_source")
-    while row is not None:
-        source = IdtSource.from_buffer_copy(image.read(row, IdtSource.SIZE))
-        if not source.handler:
-            break
-        found.add(source.handler)
-        row += IdtSource.SIZE
-    stubs = image.symbols.get("irq_entries_start")
-    if stubs is not None:
-        found |= {stubs + 16 * (event.vector - FIRST_EXTERNAL_VECTOR) for event in events if event.interrupt}
-    return {address for address in found if image.instruction_at(address) is not None}

@@ -65,12 +65,15 @@ class Track:
 
     def enter(self) -> None:
         """Bring the bench to the present boundary."""
+        self._bring(self.saved, self.recipe, self.at)
+
+    def _bring(self, saved: Saved, recipe: Recipe, at: Boundary) -> None:
         bench = self.bench
-        bench.load(self.saved)
-        for boundary, fire in self.recipe:
+        bench.load(saved)
+        for boundary, fire in recipe:
             bench.run_to(boundary)
             fire(bench.system.kernel, bench.core)
-        bench.run_to(self.at)
+        bench.run_to(at)
 
     def advance(self) -> bool:
         """Go on to the next boundary; False if the run is over."""
@@ -122,21 +125,40 @@ class Track:
 
     def _look_ahead(self) -> None:
         """Learn the next boundaries, several at once: cases leave the bench elsewhere, and coming back costs."""
-        bench = self.bench
+        bench, ahead = self.bench, self._ahead
         self.enter()
-        saved, recipe = self.saved, self.recipe
-        while len(self._ahead) < LOOK_AHEAD:
+        while True:
+            if not bench.glide(LOOK_AHEAD - len(ahead), self._glided):
+                newest = ahead[-1] if ahead else self
+                self._bring(newest.saved, newest.recipe, newest.at)
+            if len(ahead) >= LOOK_AHEAD:
+                return
             start = bench.here
             bench.interrupted.clear()
             if bench.step() is not None or bench.violated:
                 return
-            # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
-            ram = None
-            if bench.binding.at_rest:
-                saved, recipe = bench.save(), ()
-                ram = saved.machine.ram.data
-            reference = bench.comparer.capture(ram)
-            self._ahead.append(_Step(saved, recipe, bench.here, reference, start in bench.interrupted))
+            self._stepped(interrupted=start in bench.interrupted)
+            if len(ahead) >= LOOK_AHEAD:
+                return
+
+    def _glided(self) -> None:
+        """The bench is at the boundary behind the last one that is known, by plain execution."""
+        self._know(self.bench.save(self._ahead[-1].saved if self._ahead else None), interrupted=False)
+
+    def _stepped(self, *, interrupted: bool) -> None:
+        """It is there by other means, or as the first in this look ahead."""
+        bench = self.bench
+        if bench.binding.at_rest:
+            self._know(bench.save(), interrupted=interrupted)
+            return
+        # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
+        before = self._ahead[-1] if self._ahead else self
+        self._ahead.append(_Step(before.saved, before.recipe, bench.here, bench.comparer.capture(), interrupted))
+
+    def _know(self, saved: Saved, *, interrupted: bool) -> None:
+        bench = self.bench
+        reference = bench.comparer.capture(saved.machine.ram.data)
+        self._ahead.append(_Step(saved, (), bench.here, reference, interrupted))
 
     def _count(self, ip: int) -> None:
         """As emu.lab.injection.Plan does: coming back to an interrupted instruction is no new arrival."""

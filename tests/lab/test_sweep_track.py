@@ -1,0 +1,54 @@
+"""The way of a sweep along its baseline: every boundary, and the state there, however it came to be known."""
+
+import pytest
+
+from emu.lab.shipped import find_scenario
+from emu.lab.sweep.scene import Options, Scene
+from emu.lab.sweep.state import _REGISTERS
+from emu.lab.sweep.track import Track
+
+
+def track(name: str, *, glides: bool = True) -> Track:
+    file = find_scenario(name)
+    scene = Scene(file.name, file.text, Options(("nmi",)))
+    bench = scene.start()
+    if not glides:
+        bench.glide = lambda boundaries, look: True
+    saved, here, arrivals = scene._start
+    return Track(bench, saved, (), here, dict(arrivals))
+
+
+def states(along: Track):
+    """What is known of each boundary: the state to compare with, and the one to go back to."""
+    while True:
+        machine = along.saved.machine
+        (core,) = machine.cores
+        registers = _REGISTERS.unpack_from(core.context)
+        yield along.where, along.reference, len(along.recipe), core.clock, core.nmi_blocked, registers, machine.ram.data
+        if not along.advance():
+            return
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "syscall-getpid",
+        "classic-getpid",
+        "classic-own-segments",
+        "classic-kernel-thread-returns",
+        "page-fault-and-timer",
+    ],
+)
+def test_what_is_learned_in_one_run_is_what_single_steps_show(name):
+    number = -1
+    both = zip(states(track(name)), states(track(name, glides=False)), strict=True)
+    for number, (one, other) in enumerate(both):  # noqa: B007
+        assert one == other
+    assert number > 100
+
+
+def test_the_first_instruction_of_an_interrupt_of_the_scenarios_own_is_a_boundary():
+    along = track("device-irq")
+    places = [along.bench.view.where(state[0].boundary.ip).partition(" ")[0] for state in states(along)]
+    entries = [at for at, place in enumerate(places) if place.startswith("irq_entries_start")]
+    assert [places[at] for at in entries[:2]] == ["irq_entries_start+0x10", "irq_entries_start+0x12"]
