@@ -2,7 +2,7 @@
 
 import pytest
 from bare import CODE, KERNEL, bare
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.arch import Rflags
@@ -68,6 +68,7 @@ def test_each_state_is_that_of_a_single_step():
     assert found == stepped(PLAIN, 16)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from([line for line in PLAIN.split("\n") if line and ":" not in line and "hlt" not in line
                                  and "jo" not in line and "ret" not in line]), min_size=1, max_size=12))  # fmt: skip
 def test_of_any_instructions_each_state_is_that_of_a_single_step(lines):

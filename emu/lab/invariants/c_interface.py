@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from emu.arch import INT80_VECTOR
-from emu.events import CCalled, Delivered, EventType, NotPreserved, SystemCall
+from emu.events import CCalled, CReturned, Delivered, EventType, NotPreserved, SystemCall
 from emu.lab.chain import Entry, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
@@ -60,13 +60,15 @@ class CInterface(Invariant):
 
     name = "C interface"
     STATE = ("_judged",)
-    _judged: dict[int, dict[int, bool]]
-    """CPU -> entries that have called C before."""
+    _judged: dict[int, dict[int, int]]
+    """CPU -> entries that have called C before -> what pt_regs had in BP when a tracer was done with it."""
 
     def __init__(self, view: View, chain: EntryChain, reproduce: str = "") -> None:
         super().__init__(view, chain, reproduce)
         called = self._classic_called if view.classic else self._c_called
         self.handlers = {NotPreserved: self._not_preserved, CCalled: called}
+        if view.classic:
+            self.handlers[CReturned] = self._classic_returned
 
     def _not_preserved(self, event: NotPreserved) -> None:
         lost = ", ".join(f"{REGISTER_NAMES[n].upper()} is {value:#x}, was {was:#x}" for n, value, was in event.lost)
@@ -83,7 +85,7 @@ class CInterface(Invariant):
             return None
         # A task that stops for its tracer in the middle of an entry comes back to it.
         under_way = self.chain.parked().union(one.serial for one in self.chain.stack(event.cpu))
-        self._judged[event.cpu] = {serial: True for serial in judged if serial in under_way} | {entry.serial: True}
+        self._judged[event.cpu] = {one: bp for one, bp in judged.items() if one in under_way} | {entry.serial: 0}
         return entry
 
     def _classic_called(self, event: CCalled) -> None:
@@ -108,6 +110,13 @@ class CInterface(Invariant):
         else:
             self._check_orig_ax(event, entry)
             self._check_error_code(event, entry)
+
+    def _classic_returned(self, event: CReturned) -> None:
+        """The sixth argument is where a tracer writes it for as long as this part of the frame lives."""
+        entry = self.chain.top(event.cpu) if event.name == "syscall_trace_enter" else None
+        raw = self.view.pt_regs(self.view.top_of_stack(event.cpu) - PtRegs.SIZE)
+        if entry is not None and raw is not None and entry.serial in self._judged.get(event.cpu, {}):
+            self._judged[event.cpu][entry.serial] = int.from_bytes(raw[_BP : _BP + 8], "little")
 
     def _check_on_irq_stack(self, event: CCalled, what: str) -> None:
         stack = self.view.stack_at(event.cpu, event.sp + 8)
@@ -145,7 +154,7 @@ class CInterface(Invariant):
         if i386:
             # EBX is in no partial frame: it is live, as C preserves it. So is EBP, the sixth of INT 0x80.
             live = _GPRS.unpack(self.view.raw_registers(event.cpu))
-            words = [word & _EAX for word in (live[RBX], *words, self._sixth(event.cpu, entry, raw, live[RBP]))]
+            words = [word & _EAX for word in (live[RBX], *words, self._sixth(event.cpu, entry, live[RBP]))]
         for number, (kind, found, wanted) in enumerate(zip(function.parameters, event.args, words, strict=False), 1):
             if kind is int and found != wanted:
                 message = f"C function {event.name} gets {found:#x} as argument {number}; user mode has {wanted:#x}"
@@ -154,12 +163,13 @@ class CInterface(Invariant):
             message = f"C function {event.name} finds TS_COMPAT {'clear in' if i386 else 'set outside'} an i386 call"
             self.violated_by_call(event, message)
 
-    def _sixth(self, cpu: int, entry: Entry, raw: bytes, ebp: int) -> int:
+    def _sixth(self, cpu: int, entry: Entry, ebp: int) -> int:
         """The sixth argument of an i386 call: in EBP, or on the user's stack, from where a tracer sees it in BP."""
         if _is_int80(entry):
             return ebp
-        if entry.serial in self._judged.get(cpu, {}):  # syscall_trace_enter was there
-            return int.from_bytes(raw[_BP : _BP + 8], "little")
+        judged = self._judged.get(cpu, {})
+        if entry.serial in judged:  # syscall_trace_enter was there
+            return judged[entry.serial]
         at = entry.words[3] if entry.vector is None and entry.words[3] else _GPRS.unpack(entry.registers)[RBP]
         return int.from_bytes(self.view.read(cpu, at & _EAX, 4), "little")
 
