@@ -216,11 +216,11 @@ class Binding:
         machine.bind(sites, (first, last))
 
     def _entry(self, function: CFunction, slot: int) -> Callable[[Core], None]:
-        kernel = self.kernel
+        kernel, registers = self.kernel, ARGUMENT_REGISTERS[: len(function.parameters)]
 
         def enter(core: Core) -> None:
             engine = core.cpu
-            raw = tuple(engine.register(r) for r in ARGUMENT_REGISTERS[: len(function.parameters)])
+            raw = tuple(map(engine.register, registers))
             sp = engine.sp
             try:
                 return_to = kernel.memory.read_u64(kernel.physical(sp))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from asm import Image
 from emu.arch import LOCAL_TIMER_VECTOR, PAGE_SIZE, is_canonical
@@ -36,6 +36,7 @@ from kernel_stubs.elf import UserProgram
 from kernel_stubs.layout import Struct
 
 S = TypeVar("S", bound=Struct)
+_MOST_VIEWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class Kernel:
     """Append-only log of (file descriptor, bytes) written by the process; a restore truncates it."""
     user_accesses: list[Callable[[int], None]] = field(default_factory=list)
     """Told the address of each access to user memory (uaccess.py), once for each page; for who looks for these."""
+
+    _views: dict[tuple[type[Struct], int], Struct] = field(default_factory=dict)
+    """By kind and physical address: there is nothing in a view but the address."""
 
     @cached_property
     def memory(self) -> Memory:
@@ -131,9 +135,15 @@ class Kernel:
     def view(self, kind: type[S], address: int) -> S:
         """A structure in guest memory at a kernel linear address; it must be physically contiguous."""
         at = self.physical(address)
+        known = self._views.get((kind, at))
+        if known is not None:
+            return cast(S, known)
         if at + kind.SIZE > self.memory.size:
             raise KernelOops(f"unable to handle kernel address {address:#x}")
-        return kind.from_buffer(self.memory.ram, at)
+        if len(self._views) >= _MOST_VIEWS:
+            self._views.clear()
+        found = self._views[kind, at] = kind.from_buffer(self.memory.ram, at)
+        return found
 
 
 def _no_new_tables() -> int:

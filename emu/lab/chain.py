@@ -186,7 +186,7 @@ class EntryChain:
         if event.name == "__switch_to" and len(event.args) >= 2:
             self._parked[event.args[0]] = self._open.get(event.cpu, ())
             self._open[event.cpu] = self._parked.pop(event.args[1], ())
-        elif event.name in _TASK_BEGINS:
+        elif event.name in TASK_BEGINS:
             self._open[event.cpu] = ()  # whoever had this task_struct before is dead
 
     def _returned(self, event: Returned) -> None:
@@ -217,7 +217,7 @@ class EntryChain:
         self.last_return = Return(how, entries[index], event.ip)
 
 
-_TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})
+TASK_BEGINS = frozenset({"ret_from_fork", "schedule_tail"})
 """A new task's first C function."""
 _EXCEPTIONS = {vector.value: f"#{vector.name}" for vector in Vector if vector is not Vector.NMI}
 _EXCEPTIONS[Vector.OLD_MF.value] = "vector 9"

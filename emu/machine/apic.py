@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import attrgetter
 
 from emu.arch import SPURIOUS_APIC_VECTOR
 from emu.record import record
@@ -113,6 +114,10 @@ class LocalApic:
     outbox: list[Ipi | EndOfInterrupt] = field(default_factory=list)
     nmi_requests: int = 0
     """NMIs that an LVT entry has raised; the core takes them."""
+
+    def __eq__(self, other: object) -> bool:
+        """As a dataclass would, in a tenth of the time: each restore asks."""
+        return isinstance(other, LocalApic) and _values(self) == _values(other)
 
     def copy(self) -> LocalApic:
         """An independent copy."""
@@ -321,3 +326,6 @@ class LocalApic:
         self.outbox.append(
             Ipi(delivery, icr & 0xFF, Shorthand(icr >> 18 & 3), bool(icr >> 11 & 1), destination, bool(icr >> 14 & 1))
         )
+
+
+_values = attrgetter(*LocalApic.__slots__)

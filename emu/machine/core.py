@@ -83,7 +83,8 @@ class Core(Exceptions):
                 return End(EndKind.BREAKPOINT, self.cpu.ip)
             if self.waits_for_startup:
                 return End(EndKind.HALTED, self.cpu.ip, "waits for a startup IPI")
-            self.apic.tick(self.clock)
+            if self.apic.deadline is not None:
+                self.apic.tick(self.clock)
             for device in self.timed:
                 device.tick(self.clock)
             one_step = self._accept()

@@ -58,11 +58,11 @@ class Cpu(HookedEngine):
             return None
         if self._lookout is None:
             self._lookout = code_hooks.Lookout(self._look_hook, self._code_hooks)
-        self._look, self._look_until = look, count
+        self._look, self._look_until, self._gliding = look, count, self._lookout
         try:
             stop = self._start(count, False)
         finally:
-            self._look = None
+            self._look = self._gliding = None
         if self._look_error is not None:
             error, self._look_error = self._look_error, None
             raise error
@@ -76,17 +76,18 @@ class Cpu(HookedEngine):
         self._stop = None
         in_user_mode = self.state.hflags & 3 == 3 or (passes and ip in self._leaving)
         counting_only = in_user_mode and not self._hooks_in_user_mode
-        if self._look is not None and self._lookout is not None:
-            self._code_hooks.only_count(self._lookout.alone())
+        lookout = self._gliding
+        if lookout is not None:
+            self._code_hooks.only_count(lookout.alone())
         elif counting_only:
             self._code_hooks.only_count()
         keyboard.stop = self._stop_now
         self._begin.value, self._count.value = ip, count
         status = engine.emu_start(self._uch, self._begin, engine.NOWHERE, engine.NOWHERE, self._count)
         keyboard.stop = None
-        if self._look is not None and self._lookout is not None:
+        if lookout is not None:
             self._code_hooks.all()
-            self._lookout.away()
+            lookout.away()
         elif counting_only or not self._code_hooks.known:
             self._code_hooks.all()
         self._pass_ip = -1

@@ -87,8 +87,10 @@ class HookedEngine(Registers):
         self.overwritten: list[tuple[int, bytes]] = []
         """With `keeps_overwritten`, what lay where `watch_memory` saw a write, before it: (physical address, bytes)."""
         self._lookout: code_hooks.Lookout | None = None
+        self._gliding: code_hooks.Lookout | None = None
+        """The same, while a run glides."""
         self._look: Callable[[int], None] | None = None
-        """Called by `_lookout`'s hook, while a run glides."""
+        """Called by its hook."""
         self._look_until = 0
         self._look_at = 0
         self._look_error: BaseException | None = None

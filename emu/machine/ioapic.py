@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from emu.machine.apic import Delivery
@@ -50,9 +51,16 @@ class IoApicState:
     lines: int = 0
     """Bit n: line n is high."""
 
+    def __eq__(self, other: object) -> bool:
+        """As a dataclass would, and faster: each restore asks."""
+        return isinstance(other, IoApicState) and _values(self) == _values(other)
+
     def copy(self) -> IoApicState:
         """An independent copy."""
         return IoApicState(self.select, self.id, list(self.entries), self.lines)
+
+
+_values = attrgetter(*IoApicState.__slots__)
 
 
 class IoApic(Device[IoApicState]):

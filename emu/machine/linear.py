@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from operator import itemgetter
 
-from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Rflags
+from emu.arch import PAGE_SIZE
 from emu.machine.cpu import Cpu
+from emu.machine.engine import SavedCpu
 from emu.machine.memory import Memory
 from emu.machine.paging import Access, PagingMode, Pte, walk
 
@@ -20,8 +22,9 @@ USER_READ = Access(user=True)
 USER_FETCH = Access(user=True, fetch=True)
 SUPERVISOR_FETCH = Access(fetch=True)
 
-_CR0, _CR4, _FLAGS, _EFER = int(Cr0.WP), int(Cr4.SMEP | Cr4.SMAP), int(Rflags.AC), int(Efer.NXE)
-"""Control bits that decide about an access; no two are the same bit."""
+_FLAGS, _CR, _EFER = (getattr(SavedCpu, name).offset for name in ("eflags", "cr", "efer"))
+_CONTROLS = struct.Struct(f"<{_FLAGS + 2}xc{_CR - _FLAGS - 3}x8s16x16s{_EFER - _CR - 40}x8s")
+"""What decides about an access, out of a saved context: RFLAGS bits 16 to 23, with AC; CR0; CR3 and CR4; EFER."""
 _LASTING = ~int(Pte.A | Pte.D)
 """The engine sets accessed and dirty bits, which do not matter to a translation."""
 _MOST_KNOWN = 4096
@@ -34,8 +37,8 @@ class LinearMemory:
     def __init__(self, cpu: Cpu, memory: Memory) -> None:
         self.cpu = cpu
         self.memory = memory
-        self._state, self._control = cpu.state, cpu.state.cr
-        self._known: dict[tuple[int, int, int], tuple[int, _Entries, tuple[int, ...]]] = {}
+        self._state = cpu.state
+        self._known: dict[tuple[object, ...], tuple[int, _Entries, tuple[int, ...]]] = {}
         """Page, access and controls -> physical page, what reads the table entries that led there, their values."""
         self._quadwords = memory.quadwords
 
@@ -50,9 +53,7 @@ class LinearMemory:
         Translations are kept with the table entries that led to them, and hold only while those are the same: guest
         code may change its tables at any time.
         """
-        state, control = self._state, self._control
-        controls = control[0] & _CR0 | control[4] & _CR4 | state.eflags & _FLAGS | state.efer & _EFER
-        key = (address >> 12, control[3], controls | access.bits << 32)
+        key = (address >> 12, access.bits, *_CONTROLS.unpack_from(self._state))
         known = self._known.get(key)
         if known is not None:
             page, entries, values = known
@@ -62,7 +63,7 @@ class LinearMemory:
             if not any((one ^ other) & _LASTING for one, other in zip(now, values, strict=True)):
                 self._known[key] = (page, entries, now)
                 return page | address & 0xFFF
-        found = walk(self.memory, state.cr[3], address, access, self.mode())
+        found = walk(self.memory, self._state.cr[3], address, access, self.mode())
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         path = [at >> 3 for at, _ in found.path]
@@ -87,6 +88,9 @@ class LinearMemory:
 
     def write(self, address: int, data: bytes, access: Access = SYSTEM_WRITE) -> None:
         """Store bytes; nothing is stored if any page faults."""
+        if address % PAGE_SIZE + len(data) <= PAGE_SIZE and data:
+            self.memory.write(self.translate(address & 0xFFFF_FFFF_FFFF_FFFF, access), data)
+            return
         done = 0
         for at, length in self._pieces(address, len(data), access):
             self.memory.write(at, data[done : done + length])

@@ -21,6 +21,16 @@ _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _U64 = struct.Struct("<Q")
 
 
+_EXAMPLE = b"bytes"
+_DATA_OFFSET = (ctypes.cast(ctypes.c_char_p(_EXAMPLE), ctypes.c_void_p).value or 0) - id(_EXAMPLE)
+"""Where CPython has the content of a bytes object; to ask each time would cost as much as to compare a page."""
+
+
+def address_of(data: bytes) -> int:
+    """Host address of the content of `data`, for as long as that lives."""
+    return id(data) + _DATA_OFFSET
+
+
 class PhysicalAddressError(Exception):
     """A physical address outside RAM; hardware would see the bus, not memory."""
 
@@ -129,7 +139,7 @@ class Memory:
     def _code_differs(self, data: bytes) -> bool:
         """Whether any frame that may hold translated code is not what it was."""
         here = self.host_address
-        there = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        there = address_of(data)
         for low, high in self._code_ranges:
             if high <= len(data):
                 if _memcmp(here + low, there + low, high - low):

@@ -49,7 +49,49 @@ def bad(found: list[Row]) -> set[tuple[str, str, str]]:
     }
 
 
+FORKS = """
+title = "a child forks too"
+[user]
+asm = '''
+_start:
+    call    fork
+    jnz     again
+    call    fork
+    jmp     end
+again:
+    call    wait
+    call    fork
+    jz      end
+    call    wait
+end:
+    movl    $SYS_exit_group, %eax
+    xorl    %edi, %edi
+    syscall
+fork:
+    movl    $SYS_fork, %eax
+    syscall
+    testl   %eax, %eax
+    ret
+wait:
+    movl    $SYS_wait4, %eax
+    movq    $-1, %rdi
+    xorl    %esi, %esi
+    xorl    %edx, %edx
+    xorl    %r10d, %r10d
+    syscall
+    ret
+'''
+"""
+
+
 # --- clean ------------------------------------------------------------------------------------------------------------
+def test_a_new_task_that_never_comes_to_user_mode_is_not_taken_for_the_next_one():
+    """The second fork's child is killed at its first IRETQ, and a third fork begins another task."""
+    found = rows(FORKS, "access", window="do_syscall_64..do_syscall_64+0x6")
+    assert bad(found) == set()
+    assert kinds(found)["regs-rip-noncanonical"] > 5
+
+
 def test_every_slot_of_every_frame_of_user_mode_is_made_bad():
     found = rows(text(), "access")
     assert {row.verdict for row in found} == {CLEAN}

@@ -100,7 +100,7 @@ class Judge:
                 invariant.violations = []
         self.chain.load(saved.chain)
         for (invariant, name), value in zip(self._state, saved.state, strict=True):
-            if value or getattr(invariant, name):
+            if getattr(invariant, name) != value:
                 setattr(invariant, name, copied(value))
 
 

@@ -7,6 +7,7 @@ Of linux-2.6 less is judged: older kernels clear no registers, and assembly call
 from __future__ import annotations
 
 import struct
+from operator import itemgetter
 
 from emu.arch import INT80_VECTOR
 from emu.events import CCalled, CReturned, Delivered, EventType, NotPreserved, SystemCall
@@ -39,8 +40,16 @@ _CLEARED = (RBX, RCX, RDX, RSI, RDI, RBP, R8, R9, R10, R11, R12, R13, R14, R15)
 """All that entries clear: RAX and RDI hold what the entry itself needs, and C overwrites them first of all."""
 _DISTINCTIVE = 0x10000
 """Smaller values may be equal by chance."""
+_MANY_ENTRIES = 8
+"""So many are kept before those that are over are looked for."""
 _CLEARED_IN_KERNEL = (RBP, RSI, R8, R9, R10, R11, R12, R13, R15)
 """The same of an entry from kernel mode: the others hold what it needs, and may have had just that before."""
+_HELD = {
+    (from_user, count): itemgetter(*(register for register in registers if register not in _ARGUMENTS[:count]))
+    for from_user, registers in ((True, _CLEARED), (False, _CLEARED_IN_KERNEL))
+    for count in range(len(_ARGUMENTS) + 1)
+}
+"""From user mode?, arguments of the C function -> what reads those that it must not find anything in."""
 _ON_ANY_STACK = frozenset({"sysvec_reschedule_ipi"})
 """Interrupts that are over in a few instructions."""
 _GPRS = struct.Struct("<16Q")
@@ -80,12 +89,15 @@ class CInterface(Invariant):
         entry = self.chain.top(event.cpu)
         if entry is None or not event.args or not self.view.takes_pt_regs(event.name):
             return None
-        judged = self._judged.get(event.cpu, {})
+        judged = self._judged.setdefault(event.cpu, {})
         if entry.serial in judged:
             return None
-        # A task that stops for its tracer in the middle of an entry comes back to it.
-        under_way = self.chain.parked().union(one.serial for one in self.chain.stack(event.cpu))
-        self._judged[event.cpu] = {one: bp for one, bp in judged.items() if one in under_way} | {entry.serial: 0}
+        if len(judged) >= _MANY_ENTRIES:
+            # A task that stops for its tracer in the middle of an entry comes back to it.
+            under_way = self.chain.parked().union(one.serial for one in self.chain.stack(event.cpu))
+            for over in [one for one in judged if one not in under_way]:
+                del judged[over]
+        judged[entry.serial] = 0
         return entry
 
     def _classic_called(self, event: CCalled) -> None:
@@ -190,7 +202,10 @@ class CInterface(Invariant):
         self._check_error_code(event, entry)
 
     def _check_registers(self, event: CCalled, entry: Entry) -> None:
-        now, before = _GPRS.unpack(self.view.raw_registers(event.cpu)), list(_GPRS.unpack(entry.registers))
+        now = _GPRS.unpack(self.view.raw_registers(event.cpu))
+        if max(_HELD[entry.from_user, len(event.args)](now)) < _DISTINCTIVE:
+            return
+        before = list(_GPRS.unpack(entry.registers))
         if isinstance(entry.event, SystemCall) and entry.event.by == "syscall":  # SYSCALL puts them there
             before[RCX], before[R11] = entry.words[0], entry.words[2]
         arguments = _ARGUMENTS[: len(event.args)]
@@ -249,6 +264,8 @@ class CInterface(Invariant):
     def _check_error_code(self, event: CCalled, entry: Entry) -> None:
         delivered = entry.event
         if not isinstance(delivered, Delivered):
+            return
+        if delivered.error_code is None and delivered.type is not EventType.EXTINT and not self.view.classic:
             return
         function = self.view.c_function(event.name)
         if function is None:

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from emu.arch import ARITHMETIC_FLAGS, INT80_VECTOR, Rflags, Selector
 from emu.events import CCalled, CReturned, Frame, Returned, SystemCall
-from emu.lab.chain import Closing, Entry, EntryChain, Return
+from emu.lab.chain import TASK_BEGINS, Closing, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import MOVES_PT_REGS, View
 
@@ -42,8 +42,6 @@ _REPAIRS_ESPFIX = "exc_double_fault"
 _FRAME_SIZE = 40
 _OWN_FRAME = frozenset({"do_fork"})
 """C functions of linux-2.6 whose pt_regs nobody was interrupted with: kernel_thread makes them for the new task."""
-_OF_NEW_TASK = "schedule_tail"
-"""C function of linux-2.6 with which a new task begins: what another, which had no entry either, left is no more."""
 _SHOWN_TO_TRACER = "syscall_trace_enter"
 """C function of linux-2.6 whose pt_regs of an i386 call are made for a tracer: R8 to R11, which the program does not
 have, are zero, and but for INT 0x80 the sixth argument, which was on the user's stack, is in BP, and R9 has EBP."""
@@ -71,7 +69,7 @@ class Frames(Invariant):
 
     # --- pt_regs ----------------------------------------------------------------------------------------------------
     def _c_called(self, event: CCalled) -> None:
-        if event.name == _OF_NEW_TASK:
+        if event.name in TASK_BEGINS:  # what another new task, which had no entry either, left is no more
             self._left.get(event.cpu, {}).pop(0, None)
         argument = self.view.pt_regs_argument(event.name)
         if argument is None or argument >= len(event.args) or event.name in _OWN_FRAME:

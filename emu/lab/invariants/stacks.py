@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 
 from emu.arch import KERNEL_HALF
 from emu.events import CCalled, CReturned, Delivered, Returned
@@ -63,7 +64,7 @@ class Stacks(Invariant):
         else:
             entries = self.chain.stack(event.cpu)
             number = ist_number(stack.name)
-            if number and entries and all(entry.ist != number for entry in entries):
+            if number and entries and number not in [entry.ist for entry in entries]:
                 message = f"C function {event.name} runs on the {stack.name} stack, which is not in use"
                 self.violated_by_call(event, message)
             elif entries and entries[-1].from_user and event.args and self.view.takes_pt_regs(event.name):
@@ -182,6 +183,7 @@ class Stacks(Invariant):
         return [stack for stack in self.view.stacks(cpu) if ist_number(stack.name)]
 
 
+@cache
 def ist_number(stack_name: str) -> int:
     """2 for `IST2 NMI`; 0 for a stack that is no IST stack."""
     digits = stack_name[3:4]

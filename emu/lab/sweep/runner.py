@@ -8,12 +8,17 @@ from emu.lab.sweep.bench import Bench, Boundary
 from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent
 from emu.lab.sweep.state import Reference
+from emu.lab.sweep.track import Track
 from emu.lab.violation import Violation
 from emu.machine.end import End, EndKind
 from kernel_stubs.context import KernelOops
 from kernel_stubs.signal import signal_name
 
 _ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
+
+
+class UserUnknownError(Exception):
+    """A case came to user mode, and nobody knows yet what the baseline looks like there."""
 
 
 class Runner:
@@ -27,13 +32,14 @@ class Runner:
         """The instruction that ended an event's entry before its handler ran."""
 
     def run(
-        self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], user: Reference | None,
+        self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], base: Track,
         following: tuple[Boundary, Reference] | None,
     ) -> Result | None:  # fmt: skip
         """Raise an event where the bench is; None if that cannot be done here.
 
-        `references`: the states to come back to, the outermost first; `user`: the baseline's when user mode runs for
-        the next time; `following`: the next boundary of the track, if it has a case too.
+        `references`: the states to come back to, the outermost first; `base` knows the baseline's when user mode runs
+        for the next time (UserUnknownError if it must find out first: then do that, and begin again); `following`: the
+        next boundary of the track, if it has a case too.
         """
         bench = self._bench
         start = bench.here
@@ -60,7 +66,7 @@ class Runner:
         if end is None and not delivered and following is not None and self._is_next(event, following):
             return Result(PENDING, False, same_as_next=True)
         if end is None:
-            end = self._follow(references, user, delivered, event, counted)
+            end = self._follow(references, base, delivered, event, counted)
         verdict = CLEAN if delivered else PENDING
         if end is None and not event.ending.recovers:
             return self._wrong_ending(bench.here.ip, event, "the run goes on as without it", delivered)
@@ -95,7 +101,7 @@ class Runner:
     def _follow(
         self,
         references: tuple[Reference, ...],
-        user: Reference | None,
+        base: Track,
         delivered: bool,
         event: SweepEvent,
         counted: int,
@@ -124,6 +130,9 @@ class Runner:
         end = bench.to_user_mode(self._limit)
         if end.kind is not EndKind.UNTIL or bench.violated:
             return end
+        if not base.knows_user_reference:
+            raise UserUnknownError
+        user = base.user_reference()
         if user is not None and self._handled(event, counted) and self._same(user):
             return None
         return bench.go(self._limit, lambda: bench.violated)

@@ -25,6 +25,7 @@ from emu.lab.chain import Entry, EntryChain
 from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
+from emu.machine.memory import address_of
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
 from kernel_stubs.abi26 import X8664Pda
 from kernel_stubs.boot import System
@@ -88,11 +89,14 @@ class Comparer:
         self._vectors = tuple(vectors)
         self._known: dict[tuple[int, ...], tuple[Interval, ...]] = {}
 
-    def capture(self, ram: bytes | None = None) -> Reference:
-        """The present state; `ram` is a copy of all memory in use, if there is one already."""
+    def capture(self, ram: bytes | None = None, since: Reference | None = None) -> Reference:
+        """The present state; `ram` is a copy of all memory in use, if there is one already; `since`: a state that has
+        become this one by plain execution."""
         memory = self._memory
         if ram is None:
             ram = ctypes.string_at(memory.host_address, memory.used)
+        if since is not None and self._core.apic.deadline is None:
+            return Reference(since.depth, self._registers(), since.pending, ram, self._live(), since.output)
         return Reference(
             len(self._chain.stack(self._cpu)), self._registers(), self._pending(), ram, self._live(),
             tuple(self._system.kernel.output),
@@ -109,7 +113,7 @@ class Comparer:
         ):
             return False
         here = self._memory.host_address
-        there = ctypes.cast(ctypes.c_char_p(reference.ram), ctypes.c_void_p).value or 0
+        there = address_of(reference.ram)
         for low, high in reference.live:  # noqa: SIM110 - a generator costs half as much again
             if _memcmp(here + low, there + low, high - low):
                 return False
@@ -124,8 +128,10 @@ class Comparer:
         return (*found[:_CR2], *found[_CR2 + 1 :])
 
     def _pending(self) -> tuple[object, ...]:
-        others = tuple((bytes(core.cpu.context), self._pending_at(core)) for core in self._others)
-        return (*self._pending_at(self._core), *others)
+        own = self._pending_at(self._core)
+        if not self._others:
+            return own
+        return (*own, *((_REGISTERS.unpack_from(core.cpu.context), self._pending_at(core)) for core in self._others))
 
     def _pending_at(self, core: Core) -> tuple[object, ...]:
         apic = core.apic

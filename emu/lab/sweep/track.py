@@ -46,6 +46,7 @@ class Track:
         self._resuming: set[int] = set()
         self.saved, self.recipe, self.at = saved, recipe, start
         self._to_user: tuple[Reference | None, int] | None = None
+        """The state when user mode runs for the next time, None if it never does, and the clock then."""
         self.enter()
         self.reference = bench.comparer.capture()
         if not counted:
@@ -143,7 +144,13 @@ class Track:
 
     def _glided(self) -> None:
         """The bench is at the boundary behind the last one that is known, by plain execution."""
-        self._know(self.bench.save(self._ahead[-1].saved if self._ahead else None), interrupted=False)
+        if not self._ahead:
+            self._know(self.bench.save(), interrupted=False)
+            return
+        before = self._ahead[-1]
+        saved = self.bench.save(before.saved)
+        reference = self.bench.comparer.capture(saved.machine.ram.data, before.reference)
+        self._ahead.append(_Step(saved, (), self.bench.here, reference, interrupted=False))
 
     def _stepped(self, *, interrupted: bool) -> None:
         """It is there by other means, or as the first in this look ahead."""
@@ -166,6 +173,11 @@ class Track:
             self._resuming.remove(ip)
         else:
             self.arrivals[ip] = self.arrivals.get(ip, 0) + 1
+
+    @property
+    def knows_user_reference(self) -> bool:
+        """Whether `user_reference` costs nothing, and leaves the bench where it is."""
+        return self.at.ip < KERNEL_HALF or (self._to_user is not None and self._to_user[1] > self.at.clock)
 
     def user_reference(self) -> Reference | None:
         """The state when user mode runs for the next time; None if the run ends before."""

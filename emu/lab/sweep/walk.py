@@ -20,7 +20,7 @@ from emu.lab.places import Places
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
 from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Shot
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, raiser
-from emu.lab.sweep.runner import Runner
+from emu.lab.sweep.runner import Runner, UserUnknownError
 from emu.lab.sweep.state import Reference
 from emu.lab.sweep.track import Track
 from emu.machine.end import End
@@ -136,7 +136,6 @@ class Walker:
             event = replace(event, ending=event.ending | around.ending)
         tables = None
         if event.site(bench.view, track.at.ip):
-            user = around.base.user_reference()
             track.enter()
             tables = event.inject(bench)
         if tables is None:
@@ -154,7 +153,12 @@ class Walker:
             yield from _released(waiting, None)
             return
         self.announce(key)
-        result = self._runner.run(event, fire, references, user, following)
+        try:
+            result = self._runner.run(event, fire, references, around.base, following)
+        except UserUnknownError:  # few cases need it
+            around.base.user_reference()
+            track.enter()
+            result = self._runner.run(event, fire, references, around.base, following)
         if result is None:
             yield from _released(waiting, None)
             return
