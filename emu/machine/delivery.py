@@ -31,7 +31,11 @@ _BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SW
 _BY_PROGRAM = EventType.SWINT, EventType.SWEXC
 _DR7_GD = 1 << 13
 _STACK_ALIGNMENT = 16
-_IF = int(Rflags.IF)
+_FIVE, _SIX = struct.Struct("<5Q"), struct.Struct("<6Q")
+_HWEXC, _NMI, _DB = EventType.HWEXC, EventType.NMI, int(Vector.DB)
+_NO_FAULTS = frozenset((int(Vector.DB), int(Vector.DF), int(Vector.MC)))
+"""Exceptions that are traps or aborts."""
+_IF, _RF = int(Rflags.IF), int(Rflags.RF)
 _CLEARED = int(Rflags.TF | Rflags.NT | Rflags.RF | Rflags.VM)
 
 
@@ -111,13 +115,13 @@ def _through_idt(core: Exceptions, event: Interruption) -> None:
         words.insert(0, event.error_code)
     top = (stack & -_STACK_ALIGNMENT) - 8 * len(words)
     try:
-        linear.write(top, struct.pack(f"<{len(words)}Q", *words), SUPERVISOR_WRITE)
+        linear.write(top, (_FIVE if len(words) == 5 else _SIX).pack(*words), SUPERVISOR_WRITE)
     except PageFaultError as fault:
         raise _stack_fault(event, _first_fault(core, top, len(words), fault)) from None
     mark_accessed(linear, gate.selector, code)
     if core.debug.busy:
         core.debug.note_frame(top, 8 * len(words))
-    if event.vector == Vector.DB and event.ext:
+    if event.vector == _DB and event.ext:
         state.dr[7] &= ~_DR7_GD
     gs_base, kernel_gs_base = cpu.gs_base, cpu.kernel_gs_base
     cpu.load_code_segment((gate.selector & ~3) | new_cpl, code.flags, new_cpl)
@@ -127,7 +131,7 @@ def _through_idt(core: Exceptions, event: Interruption) -> None:
     cpu.flags = flags & ~(_CLEARED | (_IF if gate.type == 0xE else 0))
     cpu.clear_shadow()
     cpu.ip = gate.offset
-    if event.type is EventType.NMI:
+    if event.type is _NMI:
         core.nmi_blocked = True
     core.emit(
         Delivered(
@@ -211,8 +215,8 @@ def _stack_fault(event: Interruption, fault: PageFaultError) -> CpuFault:
 
 def _saved_rf(event: Interruption) -> int:
     """RF in the saved RFLAGS: fault-class exceptions set it, so that a code breakpoint fires once (SDM 17.3.1.1)."""
-    is_fault = event.type is EventType.HWEXC and event.vector not in (Vector.DB, Vector.DF, Vector.MC)
-    return int(Rflags.RF) if is_fault or event.resume else 0
+    is_fault = event.type is _HWEXC and event.vector not in _NO_FAULTS
+    return _RF if is_fault or event.resume else 0
 
 
 def default_error_code(vector: int) -> int | None:

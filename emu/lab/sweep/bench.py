@@ -7,7 +7,7 @@ takes an instruction. The bench stops at each of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from emu.arch import PAGE_SIZE
@@ -24,6 +24,7 @@ from emu.machine.end import End, EndKind
 from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
 from emu.machine.paging import Pte
+from emu.record import record
 from kernel_stubs.abi import INIT_PGD, TaskStruct
 from kernel_stubs.binding import SLOT_RET
 from kernel_stubs.boot import boot
@@ -47,7 +48,7 @@ class Boundary(NamedTuple):
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Saved:
     """A state of the bench at rest."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from emu.lab.sweep.bench import Boundary
 from emu.lab.sweep.event import SweepEvent, Tables
 from emu.lab.violation import Violation
+from emu.record import record
 
 CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST = "clean", "pending", "violation", "crash", "hang", "lost"
 VERDICTS = (CLEAN, PENDING, VIOLATION, CRASH, HANG, LOST)
@@ -18,7 +17,7 @@ ENDING = "ending"
 with an event that user mode notices."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Where:
     """A boundary of a track, as a scenario file names it."""
 
@@ -28,7 +27,7 @@ class Where:
     cpu: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shot:
     """An event raised at a boundary."""
 
@@ -38,7 +37,7 @@ class Shot:
     """Its [[inject]] tables."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """One case with its verdict."""
 
@@ -53,7 +52,7 @@ class Case:
     violation: Violation | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """What one raised event led to."""
 

@@ -94,6 +94,8 @@ class SweepEvent:
         if not self.possible(bench.view, core, bench.judge.chain.stack(bench.cpu)):
             return None
         fields = self.fields if core.cpu.cpl == 0 or self.user_fields is None else self.user_fields
+        if "rip" not in fields.values():
+            return (fields,)
         return ({key: core.cpu.ip if value == "rip" else value for key, value in fields.items()},)
 
 

@@ -15,6 +15,7 @@ from kernel_stubs.context import KernelOops
 from kernel_stubs.signal import signal_name
 
 _ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
+_UNTIL = EndKind.UNTIL
 
 
 class UserUnknownError(Exception):
@@ -58,7 +59,7 @@ class Runner:
             bench.alone()  # what wakes it comes in now
         if not delivered:
             end = bench.step(bench.has_injected)
-            if end is not None and end.kind is EndKind.UNTIL:
+            if end is not None and end.kind is _UNTIL:
                 end = None  # at the handler's first instruction
             delivered = self._was_delivered(event, start)
         if event.faults and not delivered and end is None and not bench.violated:
@@ -115,12 +116,12 @@ class Runner:
             bench.together()
             bench.injected = None
             end = bench.go(self._limit, lambda: bench.injected is not None or bench.violated)
-            if end.kind is not EndKind.UNTIL or bench.violated:
+            if end.kind is not _UNTIL or bench.violated:
                 return end
         bench.alone()
         for reference in reversed(references):
             end = bench.go(self._limit, bench.returned(reference.depth))
-            if end.kind is not EndKind.UNTIL or bench.violated:
+            if end.kind is not _UNTIL or bench.violated:
                 return end
             if not self._handled(event, counted):
                 self._left_at = self._left_at or bench.judge.chain.last_return.ip
@@ -128,7 +129,7 @@ class Runner:
                 return None
         bench.together()
         end = bench.to_user_mode(self._limit)
-        if end.kind is not EndKind.UNTIL or bench.violated:
+        if end.kind is not _UNTIL or bench.violated:
             return end
         if not base.knows_user_reference:
             raise UserUnknownError
@@ -145,7 +146,7 @@ class Runner:
         bench = self._bench
         if end.kind is EndKind.LIMIT and not bench.violated and self._signalled(event.ending):
             return Result(verdict, delivered, True)  # a handler that returns to where it came from
-        found = bench.judge.violations if end.kind is EndKind.UNTIL else bench.judge.finish(end)
+        found = bench.judge.violations if end.kind is _UNTIL else bench.judge.finish(end)
         if found:
             first = found[0]
             if first.invariant != "progress":

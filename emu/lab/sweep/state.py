@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from emu.arch import PAGE_SIZE, Vector
 from emu.events import Delivered
@@ -26,6 +25,7 @@ from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
 from emu.machine.memory import address_of
+from emu.record import record
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
 from kernel_stubs.abi26 import X8664Pda
 from kernel_stubs.boot import System
@@ -57,7 +57,7 @@ _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 Interval = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """A state to come back to."""
 

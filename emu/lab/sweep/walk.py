@@ -19,7 +19,7 @@ from emu.lab.injection import Fire
 from emu.lab.places import Places
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
 from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Shot
-from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, raiser
+from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, Tables, raiser
 from emu.lab.sweep.runner import Runner, UserUnknownError
 from emu.lab.sweep.state import Reference
 from emu.lab.sweep.track import Track
@@ -65,6 +65,8 @@ class Walker:
         self._first = first
         self._window = window
         self._fires = cache(lambda tables: raiser([dict(items) for items in tables], places))
+        self._of_event: dict[str, tuple[Tables, Fire]] = {}
+        """The last tables of each event, and what raises it."""
         self._baseline = bench.outcome(end)
         self._limit = bench.core.clock + MAX_EXTRA
         self._runner = Runner(bench, self._baseline, self._limit)
@@ -84,7 +86,7 @@ class Walker:
         track.enter()
         tables = row.inject(bench)
         assert tables is not None
-        fire = self._fires(tuple(tuple(table.items()) for table in tables))
+        fire = self._fire(row.name, tables)
         key, shots = f"{row.name}@{track.number}", (Shot(row, track.where, tables),)
         if key in self.skip:
             yield Case(key, shots, LOST)
@@ -97,6 +99,13 @@ class Walker:
         limit, inner = bench.core.clock + MAX_EXTRA, self._inner(track, fire)
         around = _Around(shots, key, (), inner, depth)
         yield from self._compared(Runner(bench, outcome, limit), self._cases(inner, around, _NO_STOP))
+
+    def _fire(self, name: str, tables: Tables) -> Fire:
+        known = self._of_event.get(name)
+        if known is None or known[0] != tables:
+            fire = self._fires(tuple(tuple(table.items()) for table in tables))
+            known = self._of_event[name] = tables, fire
+        return known[1]
 
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
         events = self._first if around.windowed else self.events
@@ -143,7 +152,7 @@ class Walker:
             return
         if event.tables is not None:
             track.enter()
-        fire = self._fires(tuple(tuple(table.items()) for table in tables))
+        fire = self._fire(event.name, tables)
         sign = "+" if around.shots else "@"
         key = f"{around.key} {event.name}{sign}{track.number}".strip()
         shots = (*around.shots, Shot(event, track.where, tables))
