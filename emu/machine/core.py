@@ -6,7 +6,7 @@ boundaries only, by the priorities of SDM table 6-2: machine check, NMI, maskabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from emu.arch import Cr4, Efer, Rflags, Vector
 from emu.events import EventType, Passed
@@ -60,7 +60,7 @@ class Core(Exceptions):
         """Emit Passed before these instructions, from now on."""
         self.stops.set_milestones(addresses)
 
-    def set_breakpoints(self, addresses: set[int]) -> None:
+    def set_breakpoints(self, addresses: Set[int]) -> None:
         """End `advance` before these instructions."""
         self.stops.set_breakpoints(addresses)
 

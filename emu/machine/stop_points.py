@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from emu.machine import semantics
 from emu.machine.cpu import Cpu
@@ -71,7 +71,7 @@ class StopPoints:
         self._cpu.stop_at(self._sites, span)
         self._choose_quiet()
 
-    def set_breakpoints(self, addresses: set[int]) -> None:
+    def set_breakpoints(self, addresses: Set[int]) -> None:
         """Stop before these instructions too, and before no others that were set so."""
         fresh = addresses - self._installed
         kept = self.milestones

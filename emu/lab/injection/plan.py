@@ -7,24 +7,33 @@ faulted and is begun again has arrived once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from emu.events import Delivered, Event
 from emu.lab.injection.resolve import Injection
 from emu.machine.core import Core
 
+_NOWHERE: frozenset[int] = frozenset()
+
 
 @dataclass
 class Plan:
     """The injections of one run that are still to come."""
 
-    waiting: list[Injection]
+    waiting: Sequence[Injection]
+    """Never changed, but replaced: what follows from it holds for as long as it is the same."""
     arrivals: dict[tuple[int, int], int] = field(default_factory=dict)
     """Number and hit of an injection -> how often its boundary was reached."""
     _last: dict[int, tuple[int, int]] = field(default_factory=dict)
     """CPU -> clock and address of its last arrival at a boundary."""
     _resuming: set[tuple[int, int]] = field(default_factory=set)
     """(CPU, boundary) that an event interrupted: coming back to one is no new arrival."""
+
+    _of: Sequence[Injection] | None = field(default=None, compare=False)
+    """What `_places` and `_counts` were worked out for."""
+    _places: dict[int, set[int]] = field(default_factory=dict, compare=False)
+    _counts: dict[int, int] = field(default_factory=dict, compare=False)
 
     def __call__(self, event: Event) -> None:
         """Observe deliveries."""
@@ -33,7 +42,7 @@ class Plan:
 
     def copy(self) -> Plan:
         """An independent copy, for a snapshot."""
-        return Plan(list(self.waiting), dict(self.arrivals), dict(self._last), set(self._resuming))
+        return Plan(self.waiting, dict(self.arrivals), dict(self._last), set(self._resuming))
 
     def load(self, saved: Plan) -> None:
         """Back to what `copy` gave."""
@@ -44,17 +53,27 @@ class Plan:
             fresh.waiting, fresh.arrivals, fresh._last, fresh._resuming,
         )  # fmt: skip
 
-    def breakpoints(self, cpu: int) -> set[int]:
-        """Addresses where this CPU has to stop."""
-        return {a for i in self.waiting if i.cpu == cpu and i.boundary is not None for a in i.boundary.addresses}
+    def breakpoints(self, cpu: int) -> Set[int]:
+        """Addresses where this CPU has to stop: the same object while `waiting` is the same."""
+        self._work_out()
+        return self._places.get(cpu, _NOWHERE)
 
     def next_counts(self) -> dict[int, int]:
         """CPU -> the clock at which its next injection by instruction count is due."""
+        self._work_out()
+        return self._counts
+
+    def _work_out(self) -> None:
+        if self._of is self.waiting:
+            return
+        places: dict[int, set[int]] = {}
         counts: dict[int, int] = {}
-        for injection in self.waiting:
-            if injection.instruction is not None:
-                counts[injection.cpu] = min(injection.instruction, counts.get(injection.cpu, injection.instruction))
-        return counts
+        for one in self.waiting:
+            if one.boundary is not None:
+                places.setdefault(one.cpu, set()).update(one.boundary.addresses)
+            if one.instruction is not None:
+                counts[one.cpu] = min(one.instruction, counts.get(one.cpu, one.instruction))
+        self._of, self._places, self._counts = self.waiting, places, counts
 
     def due(self, core: Core, *, arrived: bool) -> list[Injection]:
         """What is to be fired now; `arrived`: the CPU stopped before an instruction because of a boundary."""
@@ -65,7 +84,8 @@ class Plan:
                 self._resuming.remove((core.index, ip))
                 arrived = False
         ready = [i for i in self.waiting if i.cpu == core.index and self._is_due(i, core, arrived)]
-        self.waiting = [i for i in self.waiting if i not in ready]
+        if ready:
+            self.waiting = [i for i in self.waiting if i not in ready]
         return ready
 
     def _is_due(self, injection: Injection, core: Core, arrived: bool) -> bool:

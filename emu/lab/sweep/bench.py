@@ -6,7 +6,7 @@ takes an instruction. The bench stops at each of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -87,11 +87,15 @@ class Bench:
         self._seen: Boundary | None = None
         """Where the scenario's own injections have been seen to."""
         self._breaks_at: set[int] = set()
+        self._own: Set[int] | None = None
+        """Where the scenario's own injections are waited for ..."""
+        self._all_stops: set[int] = set()
+        """... and where to stop then."""
         self._lazy: tuple[tuple[int, int], ...] = ()
         """Pages that `pf` faults on, each with the physical address of its page-table entry."""
         self.budget = prepared.file.scenario.budget
         image = prepared.options.image
-        self._stops = {slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)}
+        self._stops: set[int] = {slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)}
         self.machine.observers[:] = [self._observe]
         if any(event.ending.signals for event in events):
             self.machine.observers.append(self._observe_signals)
@@ -233,7 +237,13 @@ class Bench:
         """One advance of the machine, with the scenario's own injections; an End if the run or `until` is over."""
         plan = self.plan
         if plan.waiting:
-            self._break_at((self._stops if stops is None else stops) | plan.breakpoints(self.cpu))
+            own = plan.breakpoints(self.cpu)
+            if stops is not None:
+                self._break_at(stops | own)
+            else:
+                if own is not self._own:
+                    self._own, self._all_stops = own, self._stops | own
+                self._break_at(self._all_stops)
             due = plan.next_counts().get(self.cpu, limit)
             if self.core.clock < due:
                 limit = min(limit, due)
