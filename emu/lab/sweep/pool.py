@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from asm import Image
 from emu.errors import Entry64Error
 from emu.lab.rig import Facts
 from emu.lab.sweep.case import LOST, VERDICTS, Case
@@ -81,22 +82,34 @@ class Workshop:
         self._job = job
         self._scenes: dict[int, Scene] = {}
         self._facts: dict[int, Facts] = {}
+        self._places: dict[int, str] = {}
+        """Of the addresses of the present scene."""
 
     def rows(self, unit: Unit, announce: Callable[[str], object]) -> Iterator[Row]:
         """The rows of a unit."""
         scene = self._scenes.get(unit.scenario)
         if scene is None:
             self._scenes.clear()
+            self._places.clear()
             scene = self._scenes[unit.scenario] = Scene(*self._job.scenarios[unit.scenario], self._job.options)
         scene.walker.announce = announce
         for case in scene.cases(unit):
             yield self._row(unit, scene, case)
 
+    def _place(self, address: int, image: Image, user: Image) -> str:
+        known = self._places.get(address)
+        if known is None:
+            known = self._places[address] = place(address, image, user)
+        return known
+
     def _row(self, unit: Unit, scene: Scene, case: Case) -> Row:
         image, user, found = scene.prepared.options.image, scene.prepared.user, case.violation
         places = " > ".join(
-            place(shot.where.boundary.ip, image, user) + (f" ({shot.event.words})" if shot.event.words else "")
-            for shot in case.shots
+            [
+                self._place(shot.where.boundary.ip, image, user)
+                + (f" ({shot.event.words})" if shot.event.words else "")
+                for shot in case.shots
+            ]
         )
         if case.verdict in VERDICTS[:2]:
             return Row(case.key, places, case.verdict, case.merged, case.to_end, "", "", "", "")
