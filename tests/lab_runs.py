@@ -15,11 +15,7 @@ after:
     movl    $SYS_exit_group, %eax
     syscall
 """
-FORK_AND_WAIT = """\
-    movl    $SYS_fork, %eax
-    syscall
-    testl   %eax, %eax
-    jz      child
+WAIT = """\
     movl    $SYS_wait4, %eax
     movq    $-1, %rdi
     xorl    %esi, %esi
@@ -27,6 +23,12 @@ FORK_AND_WAIT = """\
     xorl    %r10d, %r10d
     syscall
 """
+FORK_AND_WAIT = f"""\
+    movl    $SYS_fork, %eax
+    syscall
+    testl   %eax, %eax
+    jz      child
+{WAIT}"""
 """A child, which begins at `child`; the parent waits for its end."""
 
 

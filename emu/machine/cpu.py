@@ -7,12 +7,11 @@ written back before the next one. Together with engine.py and hooks.py this is t
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 from unicorn import x86_const as x86
 
 from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
-from emu.machine import code_hooks, engine
+from emu.machine import engine
 from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
 from emu.machine.stop import BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
@@ -46,28 +45,6 @@ class Cpu(HookedEngine):
             again.kind = MMIO
         return again
 
-    def glide(self, count: int, look: Callable[[int], None]) -> Stop | None:
-        """Retire up to `count` instructions in one run, with `look(retired)` called at each boundary between two.
-
-        There registers read as they do at rest; nothing may be written. COUNT: the run has come to a boundary, which
-        has not been looked at yet: behind `count` instructions, or earlier, at a stop. Anything else: something has
-        happened that `run` would tell of, and the state is nobody's: go back to a boundary. None: this cannot be done
-        here, and nothing has happened.
-        """
-        if not self._code_hooks.known or (self.state.rip in self._stops and self.state.rip not in self._quiet):
-            return None
-        if self._lookout is None:
-            self._lookout = code_hooks.Lookout(self._look_hook, self._code_hooks)
-        self._look, self._look_until, self._gliding = look, count, self._lookout
-        try:
-            stop = self._start(count, False)
-        finally:
-            self._look = self._gliding = None
-        if self._look_error is not None:
-            error, self._look_error = self._look_error, None
-            raise error
-        return stop
-
     def _start(self, count: int, step_over: bool) -> Stop:
         self._write_back()
         ip, cr2, dr6 = self.state.rip, self._cr[2], self._dr[6]
@@ -76,7 +53,7 @@ class Cpu(HookedEngine):
         self._stop = None
         in_user_mode = self.state.hflags & 3 == 3 or (passes and ip in self._leaving)
         counting_only = in_user_mode and not self._hooks_in_user_mode
-        lookout = self._gliding
+        lookout = self._lookout
         if lookout is not None:
             self._code_hooks.only_count(lookout.alone())
         elif counting_only:

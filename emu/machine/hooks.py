@@ -87,13 +87,7 @@ class HookedEngine(Registers):
         self.overwritten: list[tuple[int, bytes]] = []
         """With `keeps_overwritten`, what lay where `watch_memory` saw a write, before it: (physical address, bytes)."""
         self._lookout: code_hooks.Lookout | None = None
-        self._gliding: code_hooks.Lookout | None = None
-        """The same, while a run glides."""
-        self._look: Callable[[int], None] | None = None
-        """Called by its hook."""
-        self._look_until = 0
-        self._look_at = 0
-        self._look_error: BaseException | None = None
+        """In the engine's list during the present run, instead of all our other code hooks."""
         self._install_hooks()
 
     # --- hooks: they note and stop ----------------------------------------------------------------------------------
@@ -108,6 +102,10 @@ class HookedEngine(Registers):
         self._code_hooks.changed()
         self._keep.append(callback)
         return hook.value
+
+    def _hook_code(self, callback: Callable[[int, int], None], begin: int = 1, end: int = 0) -> int:
+        """A hook of the instructions at these addresses, of all by default."""
+        return self._hook(UC_HOOK_CODE, engine.CODE_CB(callback), begin, end)
 
     def _unhook(self, hook: int) -> None:
         uclib.uc_hook_del(self._uch, ctypes.c_size_t(hook))
@@ -172,44 +170,15 @@ class HookedEngine(Registers):
                 self._stop = Stop(BREAK, -1, address)
                 stop_engine(uch)
 
-        def on_look(_uc: int, address: int) -> None:
-            retired = self._counter.value - 1
-            if self._look is None or self._stop is not None or retired >= self._look_until:
-                return
-            if retired and address == self._look_at:
-                # A REP goes on, or an instruction begins again that has written to its own page.
-                self._stop = Stop(BREAK, -1, address)
-                stop_engine(uch)
-                return
-            self._look_at = address
-            if address in stops and address not in self._quiet:
-                self._stop = Stop(StopKind.COUNT, retired, address)
-                stop_engine(uch)
-            elif retired:
-                save(uch, context)
-                if state.segs[1].base:
-                    self._stop = Stop(BREAK, -1, address)  # 16- or 32-bit code: the address is a linear one
-                    stop_engine(uch)
-                    return
-                state.rip, state.eflags = address, self._live_register(x86.UC_X86_REG_EFLAGS)
-                try:
-                    self._look(retired)
-                except BaseException as error:  # noqa: BLE001 - ctypes would drop it; it is raised again behind the run
-                    self._look_error = error
-                    self._stop = Stop(BREAK, -1, address)
-                    stop_engine(uch)
-
         def on_new_block(_uc: int, _block: int, _previous: int, _data: int) -> None:
             # AC chooses among translations, and none with AC outlives the checks, so each POPF that sets it comes here.
-            if self._watch_hook is None and self._live_register(x86.UC_X86_REG_EFLAGS) & Rflags.AC:
+            if self._watch_hook is None and self._live_flags() & Rflags.AC:
                 in_user_mode = self._live_register(x86.UC_X86_REG_CS) & 3 == 3
                 if in_user_mode and self._live_register(x86.UC_X86_REG_CR0) & Cr0.AM and self._stop is None:
                     self._stop = Stop(StopKind.COUNT, self._counter.value, 0)
                     stop_engine(uch)
 
         self._on_code = engine.CODE_CB(on_code)
-        nowhere = code_hooks.NOWHERE
-        self._look_hook = self._hook(UC_HOOK_CODE, engine.CODE_CB(on_look), nowhere, nowhere)
         self._hook(UC_HOOK_EDGE_GENERATED, engine.BLOCK_CB(on_new_block), 0, KERNEL_HALF - 1)
         self._hook(UC_HOOK_INTR, engine.INTR_CB(on_interrupt))
         self._hook(UC_HOOK_INSN_INVALID, engine.FLAG_CB(on_invalid))
@@ -315,6 +284,10 @@ class HookedEngine(Registers):
         """A general register inside a hook."""
         return self._live_register(_REGISTER_IDS[number])
 
+    def _live_flags(self) -> int:
+        """RFLAGS inside a hook, the lazy ones worked out."""
+        return self._live_register(x86.UC_X86_REG_EFLAGS)
+
     def _live_register(self, identity: int) -> int:
         self._live_value.value = 0
         engine.reg_read(self._uch, identity, self._live_at)
@@ -342,7 +315,7 @@ class HookedEngine(Registers):
             def on_code(_uc: int, address: int) -> None:
                 note(address)
 
-            self._trace_hook = self._hook(UC_HOOK_CODE, engine.CODE_CB(on_code))
+            self._trace_hook = self._hook_code(on_code)
         self.flush_code()
 
     def peek(self) -> engine.SavedCpu:

@@ -9,9 +9,9 @@ from emu.arch import PAGE_SIZE, Cr0, Cr4, Efer, Vector
 from emu.events import Event, EventType, Pended
 from emu.machine import msr
 from emu.machine.apic import EndOfInterrupt, Ipi, LocalApic
-from emu.machine.cpu import Cpu
 from emu.machine.device import Device
 from emu.machine.end import End, EndKind
+from emu.machine.glide import GlidingCpu
 from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
 from emu.machine.memory import Memory
 from emu.machine.paging import PageFaultError
@@ -62,7 +62,7 @@ class Processor:
         self.emit = board.emit
         self._carry = board.carry
         self.memory = board.memory
-        self.cpu = Cpu(index, board.memory)
+        self.cpu = GlidingCpu(index, board.memory)
         self.linear = LinearMemory(self.cpu, board.memory)
         self.apic = LocalApic(index)
         self.msrs = dict(msr.OWN_RESET)

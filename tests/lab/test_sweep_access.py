@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from lab_runs import WAIT
 from sweep_runs import broken, rows, text
 
 from emu.lab.run import run_scenario
@@ -49,7 +50,7 @@ def bad(found: list[Row]) -> set[tuple[str, str, str]]:
     }
 
 
-FORKS = """
+FORKS = f"""
 title = "a child forks too"
 [user]
 asm = '''
@@ -73,13 +74,7 @@ fork:
     testl   %eax, %eax
     ret
 wait:
-    movl    $SYS_wait4, %eax
-    movq    $-1, %rdi
-    xorl    %esi, %esi
-    xorl    %edx, %edx
-    xorl    %r10d, %r10d
-    syscall
-    ret
+{WAIT}    ret
 '''
 """
 

@@ -125,10 +125,12 @@ class CInterface(Invariant):
 
     def _classic_returned(self, event: CReturned) -> None:
         """The sixth argument is where a tracer writes it for as long as this part of the frame lives."""
-        entry = self.chain.top(event.cpu) if event.name == "syscall_trace_enter" else None
+        entry, judged = self.chain.top(event.cpu), self._judged.get(event.cpu, {})
+        if event.name != "syscall_trace_enter" or entry is None or entry.serial not in judged:
+            return
         raw = self.view.pt_regs(self.view.top_of_stack(event.cpu) - PtRegs.SIZE)
-        if entry is not None and raw is not None and entry.serial in self._judged.get(event.cpu, {}):
-            self._judged[event.cpu][entry.serial] = int.from_bytes(raw[_BP : _BP + 8], "little")
+        if raw is not None:
+            judged[entry.serial] = int.from_bytes(raw[_BP : _BP + 8], "little")
 
     def _check_on_irq_stack(self, event: CCalled, what: str) -> None:
         stack = self.view.stack_at(event.cpu, event.sp + 8)

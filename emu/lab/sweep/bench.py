@@ -87,10 +87,10 @@ class Bench:
         self._seen: Boundary | None = None
         """Where the scenario's own injections have been seen to."""
         self._breaks_at: set[int] = set()
-        self._own: Set[int] | None = None
-        """Where the scenario's own injections are waited for ..."""
-        self._all_stops: set[int] = set()
-        """... and where to stop then."""
+        self._parts: tuple[Set[int], Set[int]] = (frozenset(), frozenset())
+        """What was joined last: other stops, and where the scenario's own injections are waited for ..."""
+        self._whole: set[int] = set()
+        """... and both."""
         self._lazy: tuple[tuple[int, int], ...] = ()
         """Pages that `pf` faults on, each with the physical address of its page-table entry."""
         self.budget = prepared.file.scenario.budget
@@ -160,7 +160,14 @@ class Bench:
                 return None if end is not None and end.kind is EndKind.UNTIL else end
 
     def _set_stops(self) -> None:
-        self._break_at(self._stops | self.plan.breakpoints(self.cpu) if self.plan.waiting else self._stops)
+        self._break_at(self._joined(None) if self.plan.waiting else self._stops)
+
+    def _joined(self, stops: set[int] | None) -> set[int]:
+        """`stops`, by default those of every run, and where the scenario's own injections are waited for."""
+        parts = self._stops if stops is None else stops, self.plan.breakpoints(self.cpu)
+        if parts[0] is not self._parts[0] or parts[1] is not self._parts[1]:
+            self._parts, self._whole = parts, set().union(*parts)
+        return self._whole
 
     def _break_at(self, wanted: set[int]) -> None:
         if wanted is not self._breaks_at and wanted != self._breaks_at:
@@ -237,13 +244,7 @@ class Bench:
         """One advance of the machine, with the scenario's own injections; an End if the run or `until` is over."""
         plan = self.plan
         if plan.waiting:
-            own = plan.breakpoints(self.cpu)
-            if stops is not None:
-                self._break_at(stops | own)
-            else:
-                if own is not self._own:
-                    self._own, self._all_stops = own, self._stops | own
-                self._break_at(self._all_stops)
+            self._break_at(self._joined(stops))
             due = plan.next_counts().get(self.cpu, limit)
             if self.core.clock < due:
                 limit = min(limit, due)

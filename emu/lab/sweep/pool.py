@@ -22,7 +22,7 @@ from typing import Any
 from asm import Image
 from emu.errors import Entry64Error
 from emu.lab.rig import Facts
-from emu.lab.sweep.case import LOST, VERDICTS, Case
+from emu.lab.sweep.case import LOST, VERDICTS, Case, Shot
 from emu.lab.sweep.reproducer import place, reproducer
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row
@@ -96,21 +96,16 @@ class Workshop:
         for case in scene.cases(unit):
             yield self._row(unit, scene, case)
 
-    def _place(self, address: int, image: Image, user: Image) -> str:
+    def _place(self, shot: Shot, image: Image, user: Image) -> str:
+        address = shot.where.boundary.ip
         known = self._places.get(address)
         if known is None:
             known = self._places[address] = place(address, image, user)
-        return known
+        return f"{known} ({shot.event.words})" if shot.event.words else known
 
     def _row(self, unit: Unit, scene: Scene, case: Case) -> Row:
         image, user, found = scene.prepared.options.image, scene.prepared.user, case.violation
-        places = " > ".join(
-            [
-                self._place(shot.where.boundary.ip, image, user)
-                + (f" ({shot.event.words})" if shot.event.words else "")
-                for shot in case.shots
-            ]
-        )
+        places = " > ".join([self._place(shot, image, user) for shot in case.shots])
         if case.verdict in VERDICTS[:2]:
             return Row(case.key, places, case.verdict, case.merged, case.to_end, "", "", "", "")
         if unit.scenario not in self._facts:

@@ -83,7 +83,7 @@ class SmpBench(Bench):
     def _advance(self, limit: int, until: Callable[[], bool] | None, stops: set[int] | None) -> End | None:
         """One advance of the machine, in which the swept CPU's clock does not pass `limit`."""
         plan, cores = self.plan, self.machine.cores
-        self._break_at((self._stops if stops is None else stops) | plan.breakpoints(self.cpu))
+        self._break_at(self._joined(stops))
         for other in self._others:
             other.set_breakpoints(plan.breakpoints(other.index))
         limits = {index: due for index, due in plan.next_counts().items() if cores[index].clock < due}

@@ -144,27 +144,23 @@ class Track:
 
     def _glided(self) -> None:
         """The bench is at the boundary behind the last one that is known, by plain execution."""
-        if not self._ahead:
-            self._know(self.bench.save(), interrupted=False)
-            return
-        before = self._ahead[-1]
-        saved = self.bench.save(before.saved)
-        reference = self.bench.comparer.capture(saved.machine.ram.data, before.reference)
-        self._ahead.append(_Step(saved, (), self.bench.here, reference, interrupted=False))
+        self._know(self._ahead[-1] if self._ahead else None, interrupted=False)
 
     def _stepped(self, *, interrupted: bool) -> None:
-        """It is there by other means, or as the first in this look ahead."""
+        """It is there by other means."""
         bench = self.bench
         if bench.binding.at_rest:
-            self._know(bench.save(), interrupted=interrupted)
+            self._know(None, interrupted=interrupted)
             return
         # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
         before = self._ahead[-1] if self._ahead else self
         self._ahead.append(_Step(before.saved, before.recipe, bench.here, bench.comparer.capture(), interrupted))
 
-    def _know(self, saved: Saved, *, interrupted: bool) -> None:
+    def _know(self, since: _Step | None, *, interrupted: bool) -> None:
+        """The bench is at rest there; `since`: the boundary that plain execution has led from."""
         bench = self.bench
-        reference = bench.comparer.capture(saved.machine.ram.data)
+        saved = bench.save(since.saved if since else None)
+        reference = bench.comparer.capture(saved.machine.ram.data, since.reference if since else None)
         self._ahead.append(_Step(saved, (), bench.here, reference, interrupted))
 
     def _count(self, ip: int) -> None:
