@@ -15,7 +15,7 @@ from emu.machine.core import Core
 from emu.machine.device import Device
 from emu.machine.end import End, EndKind
 from emu.machine.ioapic import IoApic, Message
-from emu.machine.memory import Memory, RamSnapshot
+from emu.machine.memory import Interval, Memory, RamSnapshot
 from emu.machine.processor import Board, CoreSnapshot, Processor
 from emu.machine.profile import Profile
 from emu.machine.schedule import Interleaving, Turn
@@ -224,9 +224,9 @@ class Machine:
         devices = tuple(device.save() for device in self.devices)
         return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices, dict(self.translations))
 
-    def restore(self, saved: MachineSnapshot) -> None:
-        """Back to a snapshot of this machine."""
-        self.memory.restore(saved.ram)
+    def restore(self, saved: MachineSnapshot, where: tuple[Interval, ...] | None = None) -> None:
+        """Back to a snapshot of this machine; `where`: no other part of RAM differs from it."""
+        self.memory.restore(saved.ram, where)
         self.translations = dict(saved.translations)
         self._turn = saved.turn.copy()
         for core, state in zip(self.cores, saved.cores, strict=True):

@@ -18,12 +18,16 @@ _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_memmove = ctypes.CDLL(None).memmove
+_memmove.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _U64 = struct.Struct("<Q")
+Interval = tuple[int, int]
+"""From the first byte to the one behind the last."""
 
 
 _EXAMPLE = b"bytes"
 _DATA_OFFSET = (ctypes.cast(ctypes.c_char_p(_EXAMPLE), ctypes.c_void_p).value or 0) - id(_EXAMPLE)
-"""Where CPython has the content of a bytes object; to ask each time would cost as much as to compare a page."""
+"""Where CPython has the content of a bytes object; to ask each time costs more than to compare a page."""
 
 
 def address_of(data: bytes) -> int:
@@ -60,10 +64,13 @@ class Memory:
         self.used = 0
         self.code_frames: set[int] = set()
         """Frames that a CPU may hold translated code of, now or from before a restore."""
-        self._code_ranges: tuple[tuple[int, int], ...] = ()
+        self._code_ranges: tuple[Interval, ...] = ()
         """Physical addresses of these frames, neighbours together."""
         self.code_generation = 0
         """Counts host writes that changed such a frame: a CPU that has seen a lower one must drop its translations."""
+        self._known_to_hold_code: dict[tuple[Interval, ...], bool] = {}
+        self._latest: RamSnapshot | None = None
+        """The snapshot that was made or restored last."""
 
     def _check(self, address: int, size: int) -> None:
         if address < 0 or address + size > self.size:
@@ -121,20 +128,42 @@ class Memory:
         if frame not in self.code_frames:
             self.code_frames.add(frame)
             self._code_ranges = _ranges(self.code_frames)
+            self._known_to_hold_code.clear()
 
     def snapshot(self) -> RamSnapshot:
-        """A copy of everything that the guest could have written."""
-        return RamSnapshot(ctypes.string_at(self.host_address, self.used))
+        """A copy of everything that the guest could have written; the same one again if it has written nothing since
+        the last."""
+        latest, used = self._latest, self.used
+        if latest is None or len(latest.data) != used or _memcmp(self.host_address, address_of(latest.data), used):
+            latest = self._latest = RamSnapshot(ctypes.string_at(self.host_address, used))
+        return latest
 
-    def restore(self, snapshot: RamSnapshot) -> None:
-        """RAM as it was; frames reached since then become zero again."""
-        size = len(snapshot.data)
+    def restore(self, snapshot: RamSnapshot, where: tuple[Interval, ...] | None = None) -> None:
+        """RAM as it was; frames reached since then become zero again.
+
+        `where`: no other part of RAM differs from the snapshot.
+        """
+        self._latest = snapshot
+        here, size = self.host_address, len(snapshot.data)
+        if where is not None and self.used == size and not self._holds_code(where):
+            there = address_of(snapshot.data)
+            for low, high in where:
+                _memmove(here + low, there + low, high - low)
+            return
         if self._code_differs(snapshot.data):
             self.code_generation += 1
-        ctypes.memmove(self.host_address, snapshot.data, size)
+        _memmove(here, snapshot.data, size)
         if self.used > size:
-            ctypes.memset(self.host_address + size, 0, self.used - size)
+            ctypes.memset(here + size, 0, self.used - size)
         self.used = size
+
+    def _holds_code(self, where: tuple[Interval, ...]) -> bool:
+        """Whether translated code may lie there."""
+        known = self._known_to_hold_code.get(where)
+        if known is None:
+            known = any(low < end and start < high for low, high in where for start, end in self._code_ranges)
+            self._known_to_hold_code[where] = known
+        return known
 
     def _code_differs(self, data: bytes) -> bool:
         """Whether any frame that may hold translated code is not what it was."""

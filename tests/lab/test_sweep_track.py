@@ -3,9 +3,10 @@
 import pytest
 
 from emu.lab.shipped import find_scenario
-from emu.lab.sweep.scene import Options, Scene
+from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.state import _REGISTERS
 from emu.lab.sweep.track import Track
+from emu.machine.memory import Memory
 
 
 def track(name: str, *, glides: bool = True) -> Track:
@@ -52,3 +53,20 @@ def test_the_first_instruction_of_an_interrupt_of_the_scenarios_own_is_a_boundar
     places = [along.bench.view.where(state[0].boundary.ip).partition(" ")[0] for state in states(along)]
     entries = [at for at, place in enumerate(places) if place.startswith("irq_entries_start")]
     assert [places[at] for at in entries[:2]] == ["irq_entries_start+0x10", "irq_entries_start+0x12"]
+
+
+@pytest.mark.parametrize("name", ["syscall-getpid", "classic-getpid", "page-fault-and-timer", "classic-two-cpus"])
+def test_going_back_from_a_state_that_matched_copies_little_and_restores_all(name, monkeypatch):
+    restore, whole, partly = Memory.restore, [], []
+
+    def checked(memory, snapshot, where=None):
+        restore(memory, snapshot, where)
+        assert memory.ram[: memory.used] == snapshot.data
+        (whole if where is None else partly).append(where)
+
+    monkeypatch.setattr(Memory, "restore", checked)
+    file = find_scenario(name)
+    scene = Scene(file.name, file.text, Options(("nmi", "irq", "pf", "mce", "db")))
+    cases = sum(1 for _ in scene.cases(Unit(0, 100, 140)))
+    assert len(partly) > len(whole) > 0
+    assert cases > 100

@@ -132,7 +132,9 @@ class Bench:
 
     def load(self, saved: Saved) -> None:
         """Back."""
-        self.machine.restore(saved.machine)
+        matched, self.comparer.matched = self.comparer.matched, None
+        like = matched is not None and matched.ram is saved.machine.ram.data
+        self.machine.restore(saved.machine, matched.regions.rest if matched is not None and like else None)
         self.binding.forget()
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)
@@ -210,6 +212,7 @@ class Bench:
 
     def _stop_everywhere(self, everywhere: bool) -> None:
         """At each boundary that shares its clock with another; or only where the scenario's injections want it."""
+        self.comparer.matched = None
         self.core.stops_at_delivery = everywhere
         self.core.stops.pass_breakpoints(not (everywhere or self.plan.waiting))
 

@@ -24,7 +24,7 @@ from emu.lab.chain import Entry, EntryChain
 from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
-from emu.machine.memory import address_of
+from emu.machine.memory import Interval, address_of
 from emu.record import record
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
 from kernel_stubs.abi26 import X8664Pda
@@ -54,7 +54,18 @@ and SS, which depend on the instruction that loaded the same selector; byte 178 
 _FRAME_SIZE = 40
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-Interval = tuple[int, int]
+_NEAR = PAGE_SIZE
+"""To copy so much more costs less than to copy in two pieces."""
+
+
+@record
+class Regions:
+    """Physical memory of a state."""
+
+    live: tuple[Interval, ...]
+    """What is compared."""
+    rest: tuple[Interval, ...]
+    """All that is not; with some that is, in fewer pieces."""
 
 
 @record
@@ -66,8 +77,7 @@ class Reference:
     registers: tuple[bytes, ...]
     pending: tuple[object, ...]
     ram: bytes
-    live: tuple[Interval, ...]
-    """Physical memory to compare."""
+    regions: Regions
     output: tuple[tuple[int, bytes], ...]
     """What the program has written."""
 
@@ -87,18 +97,19 @@ class Comparer:
         self._memory = system.machine.memory
         self._context = self._core.cpu.context
         self._vectors = tuple(vectors)
-        self._known: dict[tuple[int, ...], tuple[Interval, ...]] = {}
+        self._known: dict[tuple[int, ...], Regions] = {}
+        self.matched: Reference | None = None
+        """A reference whose memory is this state's wherever it was compared. Who changes anything sets it to None."""
 
     def capture(self, ram: bytes | None = None, since: Reference | None = None) -> Reference:
         """The present state; `ram` is a copy of all memory in use, if there is one already; `since`: a state that has
         become this one by plain execution."""
-        memory = self._memory
         if ram is None:
-            ram = ctypes.string_at(memory.host_address, memory.used)
+            ram = self._memory.snapshot().data
         if since is not None and self._core.apic.deadline is None:
-            return Reference(since.depth, self._registers(), since.pending, ram, self._live(), since.output)
+            return Reference(since.depth, self._registers(), since.pending, ram, self._regions(), since.output)
         return Reference(
-            len(self._chain.stack(self._cpu)), self._registers(), self._pending(), ram, self._live(),
+            len(self._chain.stack(self._cpu)), self._registers(), self._pending(), ram, self._regions(),
             tuple(self._system.kernel.output),
         )  # fmt: skip
 
@@ -114,9 +125,10 @@ class Comparer:
             return False
         here = self._memory.host_address
         there = address_of(reference.ram)
-        for low, high in reference.live:  # noqa: SIM110 - a generator costs half as much again
+        for low, high in reference.regions.live:
             if _memcmp(here + low, there + low, high - low):
                 return False
+        self.matched = reference
         return True
 
     # --- registers --------------------------------------------------------------------------------------------------
@@ -141,8 +153,8 @@ class Comparer:
         return (*own, *registers, deadline)
 
     # --- memory -----------------------------------------------------------------------------------------------------
-    def _live(self) -> tuple[Interval, ...]:
-        """All of memory but dead stack and counters."""
+    def _regions(self) -> Regions:
+        """Live is all of memory but dead stack and counters."""
         view, cpu = self._view, self._core.cpu
         entries = self._chain.stack(self._cpu)
         pointers = _pointers(entries)
@@ -158,7 +170,9 @@ class Comparer:
             physical = [*self._counters()]
             for low, high in holes:
                 physical += self._physical(low, high)
-            found = self._known[key] = _complement(sorted(physical), self._memory.used)
+            physical.sort()
+            live = _complement(physical, self._memory.used)
+            found = self._known[key] = Regions(live, _joined(physical))
         return found
 
     def _dead_stack(self, pointers: list[int], *, from_user: bool) -> tuple[Interval, ...]:
@@ -235,4 +249,14 @@ def _complement(holes: list[Interval], end: int) -> tuple[Interval, ...]:
         at = max(at, high)
     if at < end:
         found.append((at, end))
+    return tuple(found)
+
+
+def _joined(holes: list[Interval]) -> tuple[Interval, ...]:
+    found: list[Interval] = []
+    for low, high in holes:
+        if found and low - found[-1][1] < _NEAR:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        elif low < high:
+            found.append((low, high))
     return tuple(found)

@@ -17,8 +17,8 @@ Recipe = tuple[tuple[Boundary, Fire], ...]
 """Events to raise on the way from a saved state to a boundary."""
 
 
-LOOK_AHEAD = 8
-"""Boundaries that a track knows ahead. Each takes as much memory as the guest uses; more would not fit the cache."""
+LOOK_AHEAD = 16
+"""Boundaries that a track knows ahead. Those with the same memory share one copy of it."""
 
 
 class _Step(NamedTuple):
