@@ -8,9 +8,12 @@ from sweep_runs import broken, rows, swept, text
 from emu.lab.run import run_scenario
 from emu.lab.scenario import parse_scenario
 from emu.lab.shipped import find_scenario
-from emu.lab.sweep.case import CLEAN, PENDING
+from emu.lab.sweep.case import CLEAN, PENDING, VIOLATION
 from emu.lab.sweep.events import EVENTS, events_named
-from emu.lab.sweep.scene import Options, Scene
+from emu.lab.sweep.pool import Job, Workshop
+from emu.lab.sweep.scene import Options, Scene, Unit
+from emu.lab.sweep.store import Row
+from emu.lab.sweep.track import Track
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
@@ -53,6 +56,60 @@ def test_a_pending_event_is_the_case_of_the_boundary_where_it_comes_in():
         # The first boundary behind it where the interrupt comes in, or the last of that unit of work.
         assert int(row.merged.removeprefix("irq@")) > int(row.events.removeprefix("irq@"))
         assert not found[row.merged].merged
+
+
+TICKING = """
+[user]
+asm = '''
+_start:
+    rdtsc
+    movl    %eax, %ebx
+    movl    $3, %ecx
+again:
+    loop    again
+    rdtsc
+    subl    %ebx, %eax
+    leal    -6(%rax), %edi      # 0, if nobody has taken any time in between
+    movl    $8, %ecx
+later:
+    loop    later
+    movl    $SYS_exit_group, %eax
+    syscall
+'''
+[timer]
+period = 100000
+"""
+
+
+def test_cases_that_differ_in_time_alone_are_one_as_far_as_nobody_looks_at_the_clock():
+    found = rows('title = "t"\n' + TICKING, "nmi")
+    by_key = {row.events: row for row in found}
+    late = [row for row in found if row.verdict == VIOLATION]
+    first = [row.place for row in found].index("user:_start+0x2")
+    assert late == found[first : first + 6], "from behind one RDTSC to the other"
+    assert {row.invariant for row in late} == {"transparency"}
+    assert not any(row.merged for row in late)
+    merged = [row for row in found if row.merged and row.verdict == CLEAN]
+    assert len(merged) > len(found) // 2
+    assert all(by_key[row.merged].verdict == CLEAN and by_key[row.merged].to_end for row in merged)
+    assert not any(by_key[row.merged].merged for row in found if row.merged)
+    in_kernel = [row for row in found if not row.place.startswith("user:")]
+    assert sum(row.to_end for row in in_kernel) < len(in_kernel) // 5
+
+
+def found_in(file, unit: Unit) -> list[Row]:
+    job = Job(((file.name, file.text),), Options(("nmi", "irq", "mce")))
+    return list(Workshop(job).rows(unit, lambda key: None))
+
+
+@pytest.mark.parametrize("name", ["timer-interrupt", "classic-timer"])
+def test_merging_what_differs_in_time_changes_no_verdict(name, monkeypatch):
+    file = find_scenario(name)
+    merged = {row.events: row for row in found_in(file, Unit(0, 600, 800))}
+    monkeypatch.setattr(Track, "plain", property(lambda track: False, lambda track, value: None), raising=False)
+    apart = {row.events: row for row in found_in(file, Unit(0, 600, 800))}
+    assert {key: row.verdict for key, row in merged.items()} == {key: row.verdict for key, row in apart.items()}
+    assert 5 * sum(row.to_end for row in merged.values()) < sum(row.to_end for row in apart.values())
 
 
 def test_a_scenario_keeps_its_own_injections():

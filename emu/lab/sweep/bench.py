@@ -284,6 +284,20 @@ class Bench:
             if ram[leaf] & _PRESENT:
                 vfree_lazy(self.system.kernel, page)
 
+    # --- events that are pending ------------------------------------------------------------------------------------
+    def is_due(self) -> bool:
+        """Whether an event comes in before the next instruction."""
+        core = self.core
+        core.apic.tick(core.clock)
+        if core.mce_pending or (core.nmi_pending and not core.nmi_blocked):
+            return True
+        return bool(core.apic.irr) and core.cpu.interrupts_enabled and core.apic.deliverable() is not None
+
+    def let_in(self, limit: int) -> End:
+        """Run until it has come in (UNTIL), or as `go` does."""
+        before = self.deliveries
+        return self.go(limit, lambda: self.deliveries > before or self.violated)
+
     # --- answers ----------------------------------------------------------------------------------------------------
     def outcome(self, end: End) -> tuple[object, ...]:
         """What the outside world sees of a run that is over."""

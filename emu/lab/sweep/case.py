@@ -52,6 +52,11 @@ class Case:
     violation: Violation | None = None
 
 
+Apart = tuple[object, ...]
+"""What is pending or blocked. The time that the APIC timer has left, the last of it, is the clock of a track where it
+ends: plain instructions change none of this."""
+
+
 @record
 class Result:
     """What one raised event led to."""
@@ -60,4 +65,6 @@ class Result:
     delivered: bool
     to_end: bool = False
     same_as_next: bool = False
+    apart: Apart | None = None
+    """What is otherwise pending afterwards than at the boundary, if that is all that differs."""
     violation: Violation | None = None

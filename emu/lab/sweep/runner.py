@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from emu.arch import Vector
 from emu.lab.injection import CannotInject, Fire
 from emu.lab.sweep.bench import Bench, Boundary
-from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
+from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Apart, Result
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent
 from emu.lab.sweep.state import Reference
 from emu.lab.sweep.track import Track
@@ -14,6 +16,8 @@ from emu.machine.end import End, EndKind
 from kernel_stubs.context import KernelOops
 from kernel_stubs.signal import signal_name
 
+_MOST_ROUNDS = 3
+"""Events that may come in, one after the other, while a case's own is handled."""
 _ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
 _UNTIL = EndKind.UNTIL
 
@@ -31,16 +35,23 @@ class Runner:
         self._limit = limit
         self._left_at = 0
         """The instruction that ended an event's entry before its handler ran."""
+        self._begun = 0
+        """Clock at the boundary."""
+        self._known: Apart | None = None
+        """What may be pending at the innermost state, as what comes then is known."""
+        self._apart: Apart | None = None
+        """What was pending there."""
 
     def run(
         self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], base: Track,
-        following: tuple[Boundary, Reference] | None,
+        following: tuple[Boundary, Reference] | None, known: Apart | None = None,
     ) -> Result | None:  # fmt: skip
         """Raise an event where the bench is; None if that cannot be done here.
 
         `references`: the states to come back to, the outermost first; `base` knows the baseline's when user mode runs
         for the next time (UserUnknownError if it must find out first: then do that, and begin again); `following`: the
-        next boundary of the track, if it has a case too.
+        next boundary of the track, if it has a case too; `known`: what comes after the innermost state with this
+        pending is known too.
         """
         bench = self._bench
         start = bench.here
@@ -48,6 +59,7 @@ class Runner:
         bench.interrupted.clear()
         bench.signals.clear()
         self._left_at = 0
+        self._apart = None
         counted = self._count(event)
         try:
             fire(bench.system.kernel, bench.core)
@@ -67,13 +79,14 @@ class Runner:
         if end is None and not delivered and following is not None and self._is_next(event, following):
             return Result(PENDING, False, same_as_next=True)
         if end is None:
+            self._known, self._begun = known, start.clock
             end = self._follow(references, base, delivered, event, counted)
         verdict = CLEAN if delivered else PENDING
         if end is None and not event.ending.recovers:
             return self._wrong_ending(bench.here.ip, event, "the run goes on as without it", delivered)
         if end is None:
-            return Result(verdict, delivered)
-        return self._ended(end, verdict, delivered, event, counted)
+            return Result(verdict, delivered, apart=self._apart)
+        return replace(self._ended(end, verdict, delivered, event, counted), apart=self._apart)
 
     def to_end(self, event: SweepEvent, fire: Fire) -> tuple[Result, tuple[object, ...]]:
         """Raise an event that only changes what user mode has, and run to the end; the outcome with the result."""
@@ -120,13 +133,10 @@ class Runner:
                 return end
         bench.alone()
         for reference in reversed(references):
-            end = bench.go(self._limit, bench.returned(reference.depth))
-            if end.kind is not _UNTIL or bench.violated:
-                return end
-            if not self._handled(event, counted):
-                self._left_at = self._left_at or bench.judge.chain.last_return.ip
-            elif self._same(reference):
-                return None
+            innermost = reference is references[-1] and delivered and event.ending == UNNOTICED
+            ended, known = self._back(reference, event, counted, innermost=innermost)
+            if known or ended is not None:
+                return ended
         bench.together()
         end = bench.to_user_mode(self._limit)
         if end.kind is not _UNTIL or bench.violated:
@@ -141,6 +151,36 @@ class Runner:
     def _same(self, reference: Reference) -> bool:
         self._bench.unmap_lazy()
         return self._bench.comparer.same(reference)
+
+    def _back(
+        self, reference: Reference, event: SweepEvent, counted: int, *, innermost: bool
+    ) -> tuple[End | None, bool]:
+        """Until what was under way at a reference is all that is: how the run has ended, and whether what comes is
+        known.
+
+        An event takes time, in which others may come; those are let in.
+        """
+        bench = self._bench
+        for _ in range(_MOST_ROUNDS):
+            end = bench.go(self._limit, bench.returned(reference.depth))
+            if end.kind is not _UNTIL or bench.violated:
+                return end, False
+            if not self._handled(event, counted):
+                self._left_at = self._left_at or bench.judge.chain.last_return.ip
+                return None, False
+            bench.unmap_lazy()
+            found = bench.comparer.pending_at(reference)
+            if found == reference.pending:
+                return None, True
+            if not bench.is_due():
+                if found is not None and innermost:
+                    *others, left = found
+                    self._apart = (*others, left + self._begun if isinstance(left, int) else None)
+                return None, self._apart is not None and self._apart == self._known
+            end = bench.let_in(self._limit)
+            if end.kind is not _UNTIL or bench.violated:
+                return end, False
+        return None, False
 
     def _ended(self, end: End, verdict: str, delivered: bool, event: SweepEvent, counted: int) -> Result:
         bench = self._bench

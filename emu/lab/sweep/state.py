@@ -116,9 +116,16 @@ class Comparer:
     def same(self, reference: Reference, raised: SweepEvent | None = None) -> bool:
         """Whether the present state is that of a reference, with this event pending in addition."""
         expected = reference.pending if raised is None else _with(reference.pending, raised)
+        return self._pending() == expected and self._same_but_pending(reference)
+
+    def pending_at(self, reference: Reference) -> tuple[object, ...] | None:
+        """What is pending or blocked, last of all the time that the APIC timer has left (None if it does not run), if
+        the present state is otherwise that of a reference; None if it is not."""
+        return self._pending() if self._same_but_pending(reference) else None
+
+    def _same_but_pending(self, reference: Reference) -> bool:
         if (
             self._registers() != reference.registers
-            or self._pending() != expected
             or tuple(self._system.kernel.output) != reference.output
             or self._memory.used != len(reference.ram)
         ):

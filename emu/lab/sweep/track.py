@@ -30,6 +30,8 @@ class _Step(NamedTuple):
     reference: Reference
     interrupted: bool
     """Whether an event came in where it begins."""
+    plain: bool
+    """Whether it is one instruction that knows nothing of time (`glide`)."""
 
 
 class Track:
@@ -43,6 +45,8 @@ class Track:
         self.bench = bench
         self.arrivals = arrivals
         self.number = 0
+        self.plain = False
+        """Whether what led to the present boundary was one instruction that knows nothing of time."""
         self._resuming: set[int] = set()
         self.saved, self.recipe, self.at = saved, recipe, start
         self._to_user: tuple[Reference | None, int] | None = None
@@ -82,7 +86,7 @@ class Track:
             return False
         step = self._ahead.popleft()
         self._pass(step.interrupted, step.at)
-        self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
+        self.saved, self.recipe, self.reference, self.plain = step.saved, step.recipe, step.reference, step.plain
         if not self._ahead:
             self._look_ahead()
         return True
@@ -97,6 +101,7 @@ class Track:
         return found and self.number != stop
 
     def _skip(self, done: Callable[[], bool]) -> bool:
+        self.plain = self.plain and done()
         while self._ahead and not done():
             step = self._ahead.popleft()
             self._pass(step.interrupted, step.at)
@@ -144,24 +149,25 @@ class Track:
 
     def _glided(self) -> None:
         """The bench is at the boundary behind the last one that is known, by plain execution."""
-        self._know(self._ahead[-1] if self._ahead else None, interrupted=False)
+        self._know(self._ahead[-1] if self._ahead else None, interrupted=False, plain=True)
 
     def _stepped(self, *, interrupted: bool) -> None:
         """It is there by other means."""
         bench = self.bench
         if bench.binding.at_rest:
-            self._know(None, interrupted=interrupted)
+            self._know(None, interrupted=interrupted, plain=False)
             return
         # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
         before = self._ahead[-1] if self._ahead else self
-        self._ahead.append(_Step(before.saved, before.recipe, bench.here, bench.comparer.capture(), interrupted))
+        reference = bench.comparer.capture()
+        self._ahead.append(_Step(before.saved, before.recipe, bench.here, reference, interrupted, plain=False))
 
-    def _know(self, since: _Step | None, *, interrupted: bool) -> None:
+    def _know(self, since: _Step | None, *, interrupted: bool, plain: bool) -> None:
         """The bench is at rest there; `since`: the boundary that plain execution has led from."""
         bench = self.bench
         saved = bench.save(since.saved if since else None)
         reference = bench.comparer.capture(saved.machine.ram.data, since.reference if since else None)
-        self._ahead.append(_Step(saved, (), bench.here, reference, interrupted))
+        self._ahead.append(_Step(saved, (), bench.here, reference, interrupted, plain))
 
     def _count(self, ip: int) -> None:
         """As emu.lab.injection.Plan does: coming back to an interrupted instruction is no new arrival."""

@@ -7,18 +7,23 @@ If it never is, the run goes on to its end, which must look like the baseline's.
 
 An event that the CPU does not take at a boundary is pending. If the state one instruction later is that of the next
 boundary with the event raised there, the two cases are one, and share its verdict: it is merged.
+
+An event takes time. While the APIC timer runs, it has less left afterwards than in the track, so the state is never the
+track's again, and the run goes on to its end. But it soon comes to the next boundary, with just as much less; the same
+event there leads to that very state, clock and all, if it takes as long. So these cases are one too, as far as nothing
+lies between them but plain instructions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from emu.lab.injection import Fire
 from emu.lab.places import Places
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
-from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Shot
+from emu.lab.sweep.case import CLEAN, LOST, PENDING, Apart, Case, Shot
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, Tables, raiser
 from emu.lab.sweep.runner import Runner, UserUnknownError
 from emu.lab.sweep.state import Reference
@@ -26,6 +31,19 @@ from emu.lab.sweep.track import Track
 from emu.machine.end import End
 
 _NO_STOP = 1 << 62
+
+
+@dataclass(slots=True)
+class _Series:
+    """The cases of one event along a track."""
+
+    waiting: list[Case] = field(default_factory=list)
+    """Those that are merged with the next one."""
+    last: Case | None = None
+    """The one at boundary `number`, if it led back to the track's state but for what is pending, and was clean ..."""
+    apart: Apart | None = None
+    """... what is pending there."""
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -109,7 +127,7 @@ class Walker:
 
     def _cases(self, track: Track, around: _Around, stop: int | None) -> Iterator[Case]:
         events = self._first if around.windowed else self.events
-        waiting: dict[str, list[Case]] = {event.name: [] for event in events}
+        series = {event.name: _Series() for event in events}
         while True:
             if self._window is not None and around.windowed and not track.skip_into(self._window, stop):
                 return
@@ -119,7 +137,7 @@ class Walker:
             if following is not None and not self._inside(following[0].ip, around):
                 following = None
             for event in events:
-                yield from self._case(track, event, around, waiting[event.name], following)
+                yield from self._case(track, event, around, series[event.name], following)
             if not going_on or not track.advance():
                 return
 
@@ -136,11 +154,11 @@ class Walker:
         return track.next[1].depth > around.references[-1].depth
 
     def _case(
-        self, track: Track, event: SweepEvent, around: _Around, waiting: list[Case],
+        self, track: Track, event: SweepEvent, around: _Around, series: _Series,
         following: tuple[Boundary, Reference] | None,
     ) -> Iterator[Case]:  # fmt: skip
         """The case of one event at the present boundary, those merged with it, and those nested in it."""
-        bench = self.bench
+        bench, waiting = self.bench, series.waiting
         if around.ending is not UNNOTICED and event.ending is not UNNOTICED:
             event = replace(event, ending=event.ending | around.ending)
         tables = None
@@ -162,16 +180,22 @@ class Walker:
             yield from _released(waiting, None)
             return
         self.announce(key)
+        before = series.last if track.plain and series.number == track.number - 1 else None
+        known, series.last = series.apart if before is not None else None, None
         try:
-            result = self._runner.run(event, fire, references, around.base, following)
+            result = self._runner.run(event, fire, references, around.base, following, known)
         except UserUnknownError:  # few cases need it
             around.base.user_reference()
             track.enter()
-            result = self._runner.run(event, fire, references, around.base, following)
+            result = self._runner.run(event, fire, references, around.base, following, known)
         if result is None:
             yield from _released(waiting, None)
             return
         case = Case(key, shots, result.verdict, to_end=result.to_end, violation=result.violation)
+        if result.apart is not None and result.verdict == CLEAN:
+            if before is not None and result.apart == known:
+                case = replace(case, merged=before.merged or before.key)
+            series.last, series.apart, series.number = case, result.apart, track.number
         if result.same_as_next:
             waiting.append(case)
         else:
@@ -215,7 +239,7 @@ def _released(waiting: list[Case], case: Case | None) -> Iterator[Case]:
     """Cases that were waiting for the verdict of the next boundary's case; None: it has none, for nothing happens."""
     for one in waiting:
         if case is None or case.verdict in (CLEAN, PENDING):
-            yield replace(one, verdict=PENDING, merged=case.key if case else "")
+            yield replace(one, verdict=PENDING, merged=(case.merged or case.key) if case else "")
         else:
             yield replace(one, verdict=case.verdict, merged=case.key, violation=case.violation, to_end=case.to_end)
     waiting.clear()
