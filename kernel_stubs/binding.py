@@ -167,11 +167,17 @@ class _Running:
     """At its return address."""
     called: str = ""
     """The guest's function that it waits for."""
+    turns: int = 0
+    """How often it has gone on; -1 when it never will again."""
 
     @property
     def resume_sp(self) -> int:
         """RSP when it goes on."""
         return self.sp - _FRAME.size if self.called else self.sp
+
+
+InFlight = tuple[tuple[tuple[int, int, int], _Running, int], ...]
+"""C functions in flight at some moment, each with its turns then."""
 
 
 def _in_use(sp: int) -> tuple[tuple[int, int], ...]:
@@ -186,7 +192,7 @@ class Binding:
 
     kernel: Kernel
     running: dict[tuple[int, int, int], _Running] = field(default_factory=dict)
-    """By CPU, slot and RSP: interrupted functions in flight. Nothing may be snapshotted while there are any."""
+    """By CPU, slot and RSP: interrupted functions in flight, which no snapshot of the machine has (see `in_flight`)."""
 
     @property
     def at_rest(self) -> bool:
@@ -196,6 +202,23 @@ class Binding:
     def forget(self) -> None:
         """Drop the functions in flight: the machine was restored to a snapshot, where there are none."""
         self.running.clear()
+
+    def in_flight(self) -> InFlight:
+        """The functions in flight, to go back to after a machine snapshot of this moment is restored.
+
+        Python cannot copy a function that runs, so that is possible only until one of them has gone on.
+        """
+        return tuple((key, running, running.turns) for key, running in self.running.items())
+
+    def can_go_back(self, saved: InFlight) -> bool:
+        """Whether these functions are all where they were."""
+        return all(running.turns == turns for _, running, turns in saved)
+
+    def go_back(self, saved: InFlight) -> None:
+        """These functions are in flight again, and no others; `can_go_back` must hold."""
+        self.running.clear()
+        for key, running, _ in saved:
+            self.running[key] = running
 
     def attach(self, functions: dict[str, CFunction] | None = None) -> None:
         """Stop the machine at every slot of the image that has a function, and run it there."""
@@ -278,6 +301,7 @@ class Binding:
         engine.sp = running.sp
 
     def _advance(self, core: Core, running: _Running, value: int | None) -> None:
+        running.turns += 1
         try:
             step = next(running.steps) if value is None else running.steps.send(value)
         except StopIteration as end:
@@ -317,7 +341,9 @@ class Binding:
 
     def _forget_stack(self, low: int, high: int) -> None:
         for key in [key for key in self.running if low <= key[2] < high]:
-            self.running.pop(key).steps.close()
+            gone = self.running.pop(key)
+            gone.turns = -1
+            gone.steps.close()
 
     def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:
         engine = core.cpu

@@ -118,6 +118,17 @@ def release_frame(memory: Memory, frame: int) -> None:
     info.allocated -= 1
 
 
+def give_back_fresh(memory: Memory, next_frame: int) -> None:
+    """Undo `take_frame` and `release_frame` without a trace: what was taken fresh since `next_frame` was the next such
+    frame, and lies at the head of the free list, is fresh again."""
+    info = memory_info(memory)
+    while next_frame <= info.free_list == info.next_frame - PAGE_SIZE:
+        frame = info.free_list
+        info.free_list = memory.read_u64(frame)
+        memory.write(frame, bytes(PAGE_SIZE))
+        info.next_frame = frame
+
+
 def alloc_page(memory: Memory) -> int:
     """A zeroed frame in the direct map: its physical address."""
     frame = take_frame(memory)

@@ -103,3 +103,26 @@ def test_resuming_nothing_is_a_crash():
     assert it.system.binding.at_rest
     end = it.run()
     assert (end.kind, "nothing to resume" in end.text) == (EndKind.CRASHED, True)
+
+
+def test_a_function_in_flight_is_gone_back_to_until_it_goes_on():
+    it = in_user("_start: syscall").to("do_syscall_64+0x3")
+    machine, binding = it.system.machine, it.system.binding
+    state, functions = machine.snapshot(), binding.in_flight()
+    binding.forget()
+    assert binding.can_go_back(functions)
+    binding.go_back(functions)
+    assert binding.in_flight() == functions
+    machine.restore(state)
+    it.to("do_syscall_64+0x1")
+    assert binding.at_rest
+    assert not binding.can_go_back(functions)
+
+
+def test_a_function_that_is_never_returned_to_is_not_gone_back_to():
+    it = in_user("_start: syscall").to("do_syscall_64+0x3")
+    binding = it.system.binding
+    functions = binding.in_flight()
+    binding._forget_stack(0, 1 << 64)
+    assert binding.at_rest
+    assert not binding.can_go_back(functions)

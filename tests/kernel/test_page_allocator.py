@@ -96,3 +96,20 @@ def test_alignment_does_not_lose_frames():
     while at:
         free, at = free + 1, ram.read_u64(at)
     assert info.allocated + free == (info.next_frame - FIRST) // PAGE_SIZE
+
+
+@given(st.integers(0, 3), st.integers(0, 3))
+@settings(deadline=None, max_examples=16)
+def test_frames_that_were_fresh_are_given_back_without_a_trace(freed, taken):
+    ram = memory(64)
+    for frame in [mm.take_frame(ram) for _ in range(freed)]:
+        mm.release_frame(ram, frame)
+    before, fresh = bytes(ram.ram), mm.memory_info(ram).next_frame
+    frames = [mm.take_frame(ram) for _ in range(taken)]
+    for frame in [*reversed(frames[:freed]), *frames[freed:]]:
+        ram.write(frame, b"\xaa" * PAGE_SIZE)
+        mm.release_frame(ram, frame)
+    mm.give_back_fresh(ram, fresh)
+    assert mm.memory_info(ram).next_frame == fresh
+    assert mm.memory_info(ram).free_list == int.from_bytes(before[mm.MEMORY_INFO + 16 :][:8], "little")
+    assert bytes(ram.ram[fresh:]) == before[fresh:]

@@ -3,8 +3,11 @@
 import pytest
 
 from emu.lab.shipped import find_scenario
+from emu.lab.sweep.bench import Bench
+from emu.lab.sweep.pool import Job, Workshop
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.state import _REGISTERS
+from emu.lab.sweep.store import Row
 from emu.lab.sweep.track import Track
 from emu.machine.memory import Memory
 
@@ -25,7 +28,15 @@ def states(along: Track):
         machine = along.saved.machine
         (core,) = machine.cores
         registers = _REGISTERS.unpack_from(core.context)
-        yield along.where, along.reference, len(along.recipe), core.clock, core.nmi_blocked, registers, machine.ram.data
+        yield (
+            along.where,
+            along.reference,
+            len(along.origin.recipe),
+            core.clock,
+            core.nmi_blocked,
+            registers,
+            machine.ram.data,
+        )
         if not along.advance():
             return
 
@@ -38,6 +49,7 @@ def states(along: Track):
         "classic-own-segments",
         "classic-kernel-thread-returns",
         "page-fault-and-timer",
+        "classic-segments-across-switches",
     ],
 )
 def test_what_is_learned_in_one_run_is_what_single_steps_show(name):
@@ -70,3 +82,25 @@ def test_going_back_from_a_state_that_matched_copies_little_and_restores_all(nam
     cases = sum(1 for _ in scene.cases(Unit(0, 100, 140)))
     assert len(partly) > len(whole) > 0
     assert cases > 100
+
+
+@pytest.mark.parametrize("name", ["classic-traced-fork", "traced-system-calls", "segments-across-switches"])
+def test_going_back_to_c_functions_in_flight_is_the_same_as_coming_from_a_state_without_any(name, monkeypatch):
+    file = find_scenario(name)
+
+    def found() -> list[Row]:
+        job = Job(((file.name, file.text),), Options(("nmi", "irq", "pf")))
+        return list(Workshop(job).rows(Unit(0, 500, 560), lambda key: None))
+
+    replays = 0
+
+    def load(bench, saved, original=Bench.load):
+        nonlocal replays
+        replays += not saved.functions
+        original(bench, saved)
+
+    monkeypatch.setattr(Bench, "load", load)
+    there_at_once, few, replays = found(), replays, 0
+    monkeypatch.setattr(Bench, "can_load", lambda bench, saved: not saved.functions)
+    assert found() == there_at_once
+    assert few < replays

@@ -18,17 +18,17 @@ from emu.lab.rig import BOOTED
 from emu.lab.run import Prepared, allowed_endings
 from emu.lab.sweep.event import SweepEvent
 from emu.lab.sweep.events import LAZY_PAGE
-from emu.lab.sweep.state import Comparer
+from emu.lab.sweep.state import Comparer, Reference
 from emu.lab.view import View
 from emu.machine.end import End, EndKind
 from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
 from emu.machine.paging import Pte
 from emu.record import record
-from kernel_stubs.abi import INIT_PGD, TaskStruct
-from kernel_stubs.binding import SLOT_RET
+from kernel_stubs.abi import INIT_PGD, MEMORY_INFO, MemoryInfo, TaskStruct
+from kernel_stubs.binding import SLOT_RET, InFlight
 from kernel_stubs.boot import boot
-from kernel_stubs.mm import kernel_data, kernel_tables
+from kernel_stubs.mm import give_back_fresh, kernel_data, kernel_tables
 from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
 from kernel_stubs.signal import signal_name
 
@@ -38,6 +38,7 @@ _MAX_DELIVERIES = 3_000
 """And entries in all."""
 _FREE_FRAMES = 8
 _PRESENT = int(Pte.P)
+_NEXT_FRAME = MEMORY_INFO + MemoryInfo.offset("next_frame")
 _LIMIT, _BREAKPOINT = EndKind.LIMIT, EndKind.BREAKPOINT
 
 
@@ -50,9 +51,11 @@ class Boundary(NamedTuple):
 
 @record
 class Saved:
-    """A state of the bench at rest."""
+    """A state of the bench."""
 
     machine: MachineSnapshot
+    functions: InFlight
+    """Once one of them has gone on, this is no state to come back to any more."""
     judge: JudgeState
     plan: Plan
     output: tuple[tuple[int, bytes], ...]
@@ -123,19 +126,25 @@ class Bench:
 
     # --- to and fro -------------------------------------------------------------------------------------------------
     def save(self, since: Saved | None = None) -> Saved:
-        """The state; only at rest (Binding.at_rest). `since`: it has become what it is by plain execution (`glide`)."""
+        """The state. `since`: it has become what it is by plain execution (`glide`)."""
         if since is not None:
-            return Saved(self.machine.snapshot(since.machine), since.judge, since.plan, since.output)
+            machine = self.machine.snapshot(since.machine)
+            return Saved(machine, since.functions, since.judge, since.plan, since.output)
         # All of it: going back to an earlier state forgets what was written since.
         output = self.system.kernel.output
-        return Saved(self.machine.snapshot(), self.judge.save(), self.plan.copy(), tuple(output) if output else ())
+        machine, functions = self.machine.snapshot(), self.binding.in_flight()
+        return Saved(machine, functions, self.judge.save(), self.plan.copy(), tuple(output) if output else ())
+
+    def can_load(self, saved: Saved) -> bool:
+        """Whether there is a way back to this state; there always is to one with no C function in flight."""
+        return self.binding.can_go_back(saved.functions)
 
     def load(self, saved: Saved) -> None:
         """Back."""
         matched, self.comparer.matched = self.comparer.matched, None
         like = matched is not None and matched.ram is saved.machine.ram.data
         self.machine.restore(saved.machine, matched.regions.rest if matched is not None and like else None)
-        self.binding.forget()
+        self.binding.go_back(saved.functions)
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)
         self._seen = self.here
@@ -221,7 +230,7 @@ class Bench:
 
         False: the bench must be brought back to the last one of them.
         """
-        if self.plan.waiting or not self.binding.at_rest or len(self.machine.cores) > 1:
+        if self.plan.waiting or len(self.machine.cores) > 1:
             return True
         self._stop_everywhere(True)
         return glide(self.core, self.core.clock + boundaries, look)
@@ -277,12 +286,14 @@ class Bench:
         lazy = (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,)
         self._lazy = tuple((page, leaf) for page in lazy if (leaf := tables.leaf(INIT_PGD, page)) is not None)
 
-    def unmap_lazy(self) -> None:
-        """Undo the one thing that a page fault in the kernel does for good: the page is missing again."""
-        ram = self.machine.memory.ram
+    def unmap_lazy(self, since: Reference) -> None:
+        """Undo the one thing that a page fault in the kernel does for good: the page is missing again, and its frame is
+        as free as in a state before."""
+        memory = self.machine.memory
         for page, leaf in self._lazy:
-            if ram[leaf] & _PRESENT:
+            if memory.ram[leaf] & _PRESENT:
                 vfree_lazy(self.system.kernel, page)
+                give_back_fresh(memory, int.from_bytes(since.ram[_NEXT_FRAME : _NEXT_FRAME + 8], "little"))
 
     # --- events that are pending ------------------------------------------------------------------------------------
     def is_due(self) -> bool:

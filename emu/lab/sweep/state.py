@@ -127,7 +127,7 @@ class Comparer:
         if (
             self._registers() != reference.registers
             or tuple(self._system.kernel.output) != reference.output
-            or self._memory.used != len(reference.ram)
+            or (self._memory.used != len(reference.ram) and not self._is_untouched(len(reference.ram)))
         ):
             return False
         here = self._memory.host_address
@@ -137,6 +137,11 @@ class Comparer:
                 return False
         self.matched = reference
         return True
+
+    def _is_untouched(self, start: int) -> bool:
+        """Whether memory from there on is within reach, but as it was at power-on."""
+        memory = self._memory
+        return memory.used > start and not any(memory.ram[start : memory.used])
 
     # --- registers --------------------------------------------------------------------------------------------------
     def _registers(self) -> tuple[bytes, ...]:

@@ -17,6 +17,13 @@ Recipe = tuple[tuple[Boundary, Fire], ...]
 """Events to raise on the way from a saved state to a boundary."""
 
 
+class Origin(NamedTuple):
+    """The last state behind a boundary with no C function in flight: there is always a way from here."""
+
+    saved: Saved
+    recipe: Recipe
+
+
 LOOK_AHEAD = 16
 """Boundaries that a track knows ahead. Those with the same memory share one copy of it."""
 
@@ -25,7 +32,7 @@ class _Step(NamedTuple):
     """The way to a boundary from the one before."""
 
     saved: Saved
-    recipe: Recipe
+    origin: Origin
     at: Boundary
     reference: Reference
     interrupted: bool
@@ -39,16 +46,19 @@ class Track:
 
     def __init__(
         self, bench: Bench, saved: Saved, recipe: Recipe, start: Boundary, arrivals: dict[int, int],
-        *, counted: bool = False,
+        *, counted: bool = False, there: bool = False,
     ) -> None:  # fmt: skip
-        """`counted`: the arrival at `start` is one of `arrivals` already."""
+        """`saved`: a state with no C function in flight; `recipe`: the way from there to `start`, where the bench is if
+        `there`. `counted`: the arrival at `start` is one of `arrivals` already."""
         self.bench = bench
         self.arrivals = arrivals
         self.number = 0
         self.plain = False
         """Whether what led to the present boundary was one instruction that knows nothing of time."""
         self._resuming: set[int] = set()
-        self.saved, self.recipe, self.at = saved, recipe, start
+        self.origin, self.at = Origin(saved, recipe), start
+        self.saved = bench.save() if there else None
+        """The present state."""
         self._to_user: tuple[Reference | None, int] | None = None
         """The state when user mode runs for the next time, None if it never does, and the clock then."""
         self.enter()
@@ -70,26 +80,29 @@ class Track:
 
     def enter(self) -> None:
         """Bring the bench to the present boundary."""
-        self._bring(self.saved, self.recipe, self.at)
-
-    def _bring(self, saved: Saved, recipe: Recipe, at: Boundary) -> None:
         bench = self.bench
-        bench.load(saved)
-        for boundary, fire in recipe:
+        if self.saved is not None and bench.can_load(self.saved):
+            bench.load(self.saved)
+            return
+        bench.load(self.origin.saved)
+        for boundary, fire in self.origin.recipe:
             bench.run_to(boundary)
             fire(bench.system.kernel, bench.core)
-        bench.run_to(at)
+        bench.run_to(self.at)
+        self.saved = bench.save()
 
     def advance(self) -> bool:
         """Go on to the next boundary; False if the run is over."""
         if not self._ahead:
             return False
-        step = self._ahead.popleft()
-        self._pass(step.interrupted, step.at)
-        self.saved, self.recipe, self.reference, self.plain = step.saved, step.recipe, step.reference, step.plain
+        self._take(self._ahead.popleft())
         if not self._ahead:
             self._look_ahead()
         return True
+
+    def _take(self, step: _Step) -> None:
+        self._pass(step.interrupted, step.at)
+        self.saved, self.origin, self.reference, self.plain = step.saved, step.origin, step.reference, step.plain
 
     def skip_to(self, number: int) -> bool:
         """Go on to a later boundary, without looking at those in between; False if the run ends before."""
@@ -101,14 +114,12 @@ class Track:
         return found and self.number != stop
 
     def _skip(self, done: Callable[[], bool]) -> bool:
-        self.plain = self.plain and done()
         while self._ahead and not done():
-            step = self._ahead.popleft()
-            self._pass(step.interrupted, step.at)
-            self.saved, self.recipe, self.reference = step.saved, step.recipe, step.reference
+            self._take(self._ahead.popleft())
         if not done():
             bench = self.bench
             self.enter()
+            self.plain = False
             while not done():
                 start = self.at
                 bench.interrupted.clear()
@@ -116,7 +127,8 @@ class Track:
                     return False
                 self._pass(start in bench.interrupted, bench.here)
                 if self.number % LOOK_AHEAD == 0 and bench.binding.at_rest:
-                    self.saved, self.recipe = bench.save(), ()
+                    self.origin = Origin(bench.save(), ())
+            self.saved = bench.save()
             self.reference = bench.comparer.capture()
         if not self._ahead:
             self._look_ahead()
@@ -130,20 +142,25 @@ class Track:
         self._count(at.ip)
 
     def _look_ahead(self) -> None:
-        """Learn the next boundaries, several at once: cases leave the bench elsewhere, and coming back costs."""
+        """Learn the next boundaries, several at once: cases leave the bench elsewhere, and coming back costs.
+
+        While a C function is in flight a step comes first, or not at all: one that lets it go on ends all ways back to
+        states before.
+        """
         bench, ahead = self.bench, self._ahead
         self.enter()
         while True:
             if not bench.glide(LOOK_AHEAD - len(ahead), self._glided):
-                newest = ahead[-1] if ahead else self
-                self._bring(newest.saved, newest.recipe, newest.at)
-            if len(ahead) >= LOOK_AHEAD:
+                newest = ahead[-1].saved if ahead else self.saved
+                assert newest is not None  # and nothing has gone on since
+                bench.load(newest)
+            if len(ahead) >= LOOK_AHEAD or (ahead and not bench.binding.at_rest):
                 return
             start = bench.here
             bench.interrupted.clear()
             if bench.step() is not None or bench.violated:
                 return
-            self._stepped(interrupted=start in bench.interrupted)
+            self._know(None, interrupted=start in bench.interrupted, plain=False)
             if len(ahead) >= LOOK_AHEAD:
                 return
 
@@ -151,23 +168,16 @@ class Track:
         """The bench is at the boundary behind the last one that is known, by plain execution."""
         self._know(self._ahead[-1] if self._ahead else None, interrupted=False, plain=True)
 
-    def _stepped(self, *, interrupted: bool) -> None:
-        """It is there by other means."""
-        bench = self.bench
-        if bench.binding.at_rest:
-            self._know(None, interrupted=interrupted, plain=False)
-            return
-        # With a C function in flight there is more to know than a snapshot holds: go there from the last one.
-        before = self._ahead[-1] if self._ahead else self
-        reference = bench.comparer.capture()
-        self._ahead.append(_Step(before.saved, before.recipe, bench.here, reference, interrupted, plain=False))
-
     def _know(self, since: _Step | None, *, interrupted: bool, plain: bool) -> None:
-        """The bench is at rest there; `since`: the boundary that plain execution has led from."""
+        """The bench is at the next boundary; `since`: the one that plain execution has led from."""
         bench = self.bench
         saved = bench.save(since.saved if since else None)
         reference = bench.comparer.capture(saved.machine.ram.data, since.reference if since else None)
-        self._ahead.append(_Step(saved, (), bench.here, reference, interrupted, plain))
+        if bench.binding.at_rest:
+            origin = Origin(saved, ())
+        else:
+            origin = self._ahead[-1].origin if self._ahead else self.origin
+        self._ahead.append(_Step(saved, origin, bench.here, reference, interrupted, plain))
 
     def _count(self, ip: int) -> None:
         """As emu.lab.injection.Plan does: coming back to an interrupted instruction is no new arrival."""

@@ -210,8 +210,9 @@ class Walker:
         bench = self.bench
         track.enter()
         fire(bench.system.kernel, bench.core)
-        recipe, here = (*track.recipe, (track.at, fire)), bench.here
-        return Track(bench, track.saved, recipe, here, dict(track.arrivals), counted=here == track.at)
+        (saved, recipe), here = track.origin, bench.here
+        recipe = (*recipe, (track.at, fire))
+        return Track(bench, saved, recipe, here, dict(track.arrivals), counted=here == track.at, there=True)
 
     def _nested(self, track: Track, fire: Fire, inside: _Around, stop: int | None) -> Iterator[Case]:
         """A second event at every boundary of the handler; for one that is pending, at this boundary only, because
