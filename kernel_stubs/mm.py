@@ -88,7 +88,7 @@ def take_frame(memory: Memory) -> int:
     frame = info.free_list
     if frame:
         info.free_list = memory.read_u64(frame)
-        memory.write(frame, bytes(PAGE_SIZE))
+        memory.write_u64(frame, 0)
         info.allocated += 1
         return frame
     return _take_fresh(memory, 1, PAGE_SIZE)
@@ -111,8 +111,9 @@ def _take_fresh(memory: Memory, count: int, align: int) -> int:
 
 
 def release_frame(memory: Memory, frame: int) -> None:
-    """Free what `take_frame` gave."""
+    """Free what `take_frame` gave; nothing that was in it is left (as with init_on_free)."""
     info = memory_info(memory)
+    memory.write(frame, bytes(PAGE_SIZE))
     memory.write_u64(frame, info.free_list)
     info.free_list = frame
     info.allocated -= 1
@@ -125,7 +126,7 @@ def give_back_fresh(memory: Memory, next_frame: int) -> None:
     while next_frame <= info.free_list == info.next_frame - PAGE_SIZE:
         frame = info.free_list
         info.free_list = memory.read_u64(frame)
-        memory.write(frame, bytes(PAGE_SIZE))
+        memory.write_u64(frame, 0)
         info.next_frame = frame
 
 
