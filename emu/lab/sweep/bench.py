@@ -10,35 +10,29 @@ from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import NamedTuple
 
-from emu.arch import PAGE_SIZE
 from emu.events import CCalled, Delivered, Event, Note
 from emu.lab.injection import Injection, Plan, fire
 from emu.lab.invariants import Judge, JudgeState
 from emu.lab.rig import BOOTED
 from emu.lab.run import Prepared, allowed_endings
 from emu.lab.sweep.event import SweepEvent
-from emu.lab.sweep.events import LAZY_PAGE
-from emu.lab.sweep.state import Comparer, Reference
+from emu.lab.sweep.lazy import LazyPages
+from emu.lab.sweep.state import Comparer
 from emu.lab.view import View
 from emu.machine.end import End, EndKind
 from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
-from emu.machine.paging import Pte
 from emu.record import record
-from kernel_stubs.abi import INIT_PGD, MEMORY_INFO, MemoryInfo, TaskStruct
+from kernel_stubs.abi import TaskStruct
 from kernel_stubs.binding import SLOT_RET, InFlight
 from kernel_stubs.boot import boot
-from kernel_stubs.mm import give_back_fresh, kernel_data, kernel_tables
-from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
+from kernel_stubs.mm import kernel_data
 from kernel_stubs.signal import signal_name
 
 MAX_EXTRA = 50_000
 """Instructions that a case may take beyond the baseline: an endless loop after that."""
 _MAX_DELIVERIES = 3_000
 """And entries in all."""
-_FREE_FRAMES = 8
-_PRESENT = int(Pte.P)
-_NEXT_FRAME = MEMORY_INFO + MemoryInfo.offset("next_frame")
 _LIMIT, _BREAKPOINT = EndKind.LIMIT, EndKind.BREAKPOINT
 
 
@@ -94,8 +88,7 @@ class Bench:
         """What was joined last: other stops, and where the scenario's own injections are waited for ..."""
         self._whole: set[int] = set()
         """... and both."""
-        self._lazy: tuple[tuple[int, int], ...] = ()
-        """Pages that `pf` faults on, each with the physical address of its page-table entry."""
+        self.lazy = LazyPages(self.system.kernel, self.view, cpu)
         self.budget = prepared.file.scenario.budget
         image = prepared.options.image
         self._stops: set[int] = {slot + SLOT_RET for slot in image.symbols.values() if self.view.in_c(slot)}
@@ -269,31 +262,6 @@ class Bench:
             for injection in plan.due(self.core, arrived=self.core.cpu.ip in plan.breakpoints(self.cpu)):
                 fire(injection, self.system.kernel, self.core)
         return None
-
-    # --- the page that `pf` faults on -------------------------------------------------------------------------------
-    def prime(self) -> None:
-        """Leave free frames behind: a fault on the lazy page takes one, and `unmap_lazy` gives just that one back."""
-        kernel = self.system.kernel
-        pages = [LAZY_PAGE + PAGE_SIZE * n for n in range(_FREE_FRAMES)]
-        for page in pages:
-            vmalloc_fault(kernel, page)
-        for page in reversed(pages):
-            vfree_lazy(kernel, page)
-        for stack in self.view.stacks(self.cpu):  # so that the C side knows these pages in each case
-            for page in range(stack.low, stack.high, PAGE_SIZE):
-                kernel.physical(page)
-        tables, scratch = kernel_tables(kernel.memory), self.view.percpu_word(self.cpu, "nmi_scratch")
-        lazy = (LAZY_PAGE, scratch) if scratch else (LAZY_PAGE,)
-        self._lazy = tuple((page, leaf) for page in lazy if (leaf := tables.leaf(INIT_PGD, page)) is not None)
-
-    def unmap_lazy(self, since: Reference) -> None:
-        """Undo the one thing that a page fault in the kernel does for good: the page is missing again, and its frame is
-        as free as in a state before."""
-        memory = self.machine.memory
-        for page, leaf in self._lazy:
-            if memory.ram[leaf] & _PRESENT:
-                vfree_lazy(self.system.kernel, page)
-                give_back_fresh(memory, int.from_bytes(since.ram[_NEXT_FRAME : _NEXT_FRAME + 8], "little"))
 
     # --- events that are pending ------------------------------------------------------------------------------------
     def is_due(self) -> bool:

@@ -149,7 +149,7 @@ class Runner:
         return bench.go(self._limit, lambda: bench.violated)
 
     def _same(self, reference: Reference) -> bool:
-        self._bench.unmap_lazy(reference)
+        self._bench.lazy.unmap(reference)
         return self._bench.comparer.same(reference)
 
     def _back(
@@ -168,7 +168,7 @@ class Runner:
             if not self._handled(event, counted):
                 self._left_at = self._left_at or bench.judge.chain.last_return.ip
                 return None, False
-            bench.unmap_lazy(reference)
+            bench.lazy.unmap(reference)
             found = bench.comparer.pending_at(reference)
             if found == reference.pending:
                 return None, True

@@ -145,7 +145,7 @@ class Scene:
         bench.core.cpu.trace(None)
         if end is not None or not bench.binding.at_rest:
             raise ScenarioError(f"{self.file.name}: it never comes to user mode: {end.text if end else ''}")
-        bench.prime()
+        bench.lazy.prime()
         self._start = (bench.save(), bench.here, arrivals)
 
     def start(self) -> Bench:
