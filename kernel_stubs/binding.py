@@ -168,7 +168,7 @@ class _Running:
     called: str = ""
     """The guest's function that it waits for."""
     turns: int = 0
-    """How often it has gone on; -1 when it never will again."""
+    """How often it has gone on; -1 when the guest has left it for good."""
 
     @property
     def resume_sp(self) -> int:
@@ -199,10 +199,6 @@ class Binding:
         """Whether no C function is in flight, so that RAM and registers are all there is to know."""
         return not self.running
 
-    def forget(self) -> None:
-        """Drop the functions in flight: the machine was restored to a snapshot, where there are none."""
-        self.running.clear()
-
     def in_flight(self) -> InFlight:
         """The functions in flight, to go back to after a machine snapshot of this moment is restored.
 
@@ -215,10 +211,9 @@ class Binding:
         return all(running.turns == turns for _, running, turns in saved)
 
     def go_back(self, saved: InFlight) -> None:
-        """These functions are in flight again, and no others; `can_go_back` must hold."""
-        self.running.clear()
-        for key, running, _ in saved:
-            self.running[key] = running
+        """These functions are in flight again, and no others; `can_go_back` must hold. (): none is."""
+        self.running.clear()  # no function has a `finally` around a yield, which would run some time, in other memory
+        self.running.update((key, running) for key, running, _ in saved)
 
     def attach(self, functions: dict[str, CFunction] | None = None) -> None:
         """Stop the machine at every slot of the image that has a function, and run it there."""

@@ -156,12 +156,13 @@ _CURRENT_TASK = PerCpu.offset("current_task")
 class Cpu:
     """The CPU on which a C function runs: first argument of every C function."""
 
-    __slots__ = ("core", "kernel", "memory")
+    __slots__ = ("_percpu", "core", "kernel", "memory")
 
     def __init__(self, kernel: Kernel, core: Core) -> None:
         self.kernel = kernel
         self.core = core
         self.memory: Memory = kernel.memory
+        self._percpu: PerCpu | None = None
 
     @property
     def number(self) -> int:
@@ -171,7 +172,9 @@ class Cpu:
     @property
     def percpu(self) -> PerCpu:
         """This CPU's per-CPU area, found by CPU number (GS may be wrong: that is what we test)."""
-        return self.kernel.view(PerCpu, percpu_address(self.kernel, self.number))
+        if self._percpu is None:
+            self._percpu = self.kernel.view(PerCpu, percpu_address(self.kernel, self.core.index))
+        return self._percpu
 
     @property
     def current(self) -> TaskStruct:

@@ -143,3 +143,16 @@ def prepare(core: Core, entry: int, features: Profile, flags: int = 2) -> None:
     cpu.sp = KSTACK - 0x4000 * core.index
     cpu.flags = flags
     cpu.mark_dirty()
+
+
+def xapic(code: str) -> Bare:
+    """Code with RDX at the local APIC's page."""
+    it = bare(f"movabsq ${KERNEL + 0x1F_F000}, %rdx\n{code}")
+    it.put64(0x5000, 0x6083 & ~0xFFF | 0x83)
+    # A 4 KiB mapping of the APIC page in place of the last page of the kernel's 2 MiB.
+    it.put64(0x5000, 0xA000 | 3)
+    for page in range(512):
+        it.put64(0xA000 + 8 * page, page << 12 | 3)
+    it.put64(0xA000 + 8 * 0x1FF, 0xFEE0_0000 | 0x13)
+    it.machine.flush_tlb()
+    return it

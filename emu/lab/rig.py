@@ -242,7 +242,7 @@ class Rig:
         for core in system.machine.cores:
             core.record(None)
             core.set_breakpoints(set())
-        system.binding.running.clear()
+        system.binding.go_back(())
         system.kernel.output.clear()
         system.machine.restore(self._start)
 

@@ -16,12 +16,16 @@ from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
 from emu.machine.stop import BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
 
+_DR7_ENABLED = 0xFF
 MAX_INSTRUCTION = 15
 """Bytes."""
 
 
 class Cpu(HookedEngine):
     """Registers are read and written at rest only. Addresses and values are unsigned 64-bit."""
+
+    breakpoint_loads = 0
+    """How often an instruction has loaded DR0-3 or DR7: the engine then makes breakpoints that no context has."""
 
     # --- running ----------------------------------------------------------------------------------------------------
     def run(self, count: int, *, step_over: bool = False) -> Stop:
@@ -176,6 +180,11 @@ class Cpu(HookedEngine):
     def save(self) -> bytes:
         """The whole context, at rest."""
         return ctypes.string_at(self._context_address, self._context_size)
+
+    @property
+    def breakpoints(self) -> int:
+        """Which breakpoints the engine has that belong to the context: 0 none, else `breakpoint_loads`."""
+        return self.breakpoint_loads if self.state.dr[7] & _DR7_ENABLED else 0
 
     def load(self, saved: bytes) -> None:
         """Back to a saved context; the TLB is flushed."""

@@ -67,7 +67,7 @@ class GlidingCpu(Cpu):
         self._until = 0
         """How many instructions the run may retire."""
         self._newest = 0
-        """Address of the instruction that the hook has seen last."""
+        """Address of the last instruction that is executed."""
         self._error: BaseException | None = None
         self._hook_of_all = self._hook_code(self._on_instruction, NOWHERE, NOWHERE)
         self._listed: Lookout | None = None
@@ -82,9 +82,11 @@ class GlidingCpu(Cpu):
         """
         if not self._code_hooks.known or (self.state.rip in self._stops and self.state.rip not in self._quiet):
             return None
+        if self.state.segs[CS].base:  # 16- or 32-bit code: hooks see linear addresses
+            return None
         if self._listed is None:
             self._listed = Lookout(self._hook_of_all, self._code_hooks)
-        self._look, self._until, self._lookout = look, count, self._listed
+        self._look, self._until, self._lookout, self._newest = look, count, self._listed, -1
         try:
             stop = self._start(count, False)
         finally:
@@ -92,6 +94,8 @@ class GlidingCpu(Cpu):
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+        if stop.kind is COUNT and stop.ip == self._newest:
+            return Stop(BREAK, -1, stop.ip)  # as below, behind the last instruction
         return stop
 
     def _on_instruction(self, _uc: int, address: int) -> None:
@@ -102,10 +106,11 @@ class GlidingCpu(Cpu):
             # A REP goes on, or an instruction begins again that has written to its own page.
             self._give_up(Stop(BREAK, -1, address))
             return
-        self._newest = address
         if address in self._stops and address not in self._quiet:
             self._give_up(Stop(COUNT, retired, address))
-        elif retired:
+            return
+        self._newest = address
+        if retired:
             state = self.peek()
             if state.segs[CS].base:  # 16- or 32-bit code: the address is a linear one
                 self._give_up(Stop(BREAK, -1, address))

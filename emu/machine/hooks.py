@@ -201,6 +201,9 @@ class HookedEngine(Registers):
         uch = self._uch
 
         def on_read(_uc: Uc, offset: int, width: int, _data: object) -> int:
+            if self._lookout is not None and self._stop is None:  # a device may tell the time
+                self._stop = Stop(BREAK, -1, base + offset)
+                engine.emu_stop(uch)
             return read(base + offset, width)
 
         def on_write(_uc: Uc, offset: int, width: int, value: int, _data: object) -> None:

@@ -84,6 +84,9 @@ class LinearMemory:
 
     def read_u64(self, address: int, access: Access = SYSTEM_READ) -> int:
         """A little-endian quadword."""
+        if address & 0xFFF <= 0xFF8:
+            physical = self.translate(address, access)
+            return int.from_bytes(self.memory.ram[physical : physical + 8], "little")
         return int.from_bytes(self.read(address, 8, access), "little")
 
     def write(self, address: int, data: bytes, access: Access = SYSTEM_WRITE) -> None:

@@ -224,6 +224,10 @@ class Machine:
         devices = tuple(device.save() for device in self.devices)
         return MachineSnapshot(self.memory.snapshot(), cores, self._turn.copy(), devices, dict(self.translations))
 
+    def can_restore(self, saved: MachineSnapshot) -> bool:
+        """Whether a restore leads to the whole state. Instruction breakpoints are gone when others have been loaded."""
+        return all(core.can_restore(state) for core, state in zip(self.cores, saved.cores, strict=True))
+
     def restore(self, saved: MachineSnapshot, where: tuple[Interval, ...] | None = None) -> None:
         """Back to a snapshot of this machine; `where`: no other part of RAM differs from it."""
         self.memory.restore(saved.ram, where)

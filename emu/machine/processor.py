@@ -39,6 +39,8 @@ class CoreSnapshot:
     halted: bool
     waits_for_startup: bool
     end: End | None
+    breakpoints: int
+    """Cpu.breakpoints."""
 
 
 @record
@@ -206,13 +208,19 @@ class Processor:
             return CoreSnapshot(
                 self.cpu.save(), self.clock, since.apic, since.msrs, since.tsc_offset,
                 since.nmi_blocked, since.nmi_pending, since.mce_pending, since.halted, since.waits_for_startup, None,
+                since.breakpoints,
             )  # fmt: skip
         if self._saved_apic != self.apic:
             self._saved_apic = self.apic.copy()
         return CoreSnapshot(
             self.cpu.save(), self.clock, self._saved_apic, dict(self.msrs), self.tsc_offset,
             self.nmi_blocked, self.nmi_pending, self.mce_pending, self.halted, self.waits_for_startup, self._end,
+            self.cpu.breakpoints,
         )  # fmt: skip
+
+    def can_restore(self, saved: CoreSnapshot) -> bool:
+        """Whether the engine's breakpoints are those of this snapshot, or it has none."""
+        return saved.breakpoints in (0, self.cpu.breakpoint_loads)
 
     def restore(self, saved: CoreSnapshot) -> None:
         """Back to a snapshot of this core."""

@@ -145,6 +145,7 @@ def mov_dr(core: Core) -> bool:
         return True
     if core.code_byte(cpu.ip + size - 2) != 0x23:
         return False
+    cpu.breakpoint_loads += 1
     value = cpu.register(operand)
     if number < 4:
         return False

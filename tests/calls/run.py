@@ -81,7 +81,7 @@ def run(variant: Variant, seed: int) -> End:
     it = ready(variant)
     system, machine = it.system, it.system.machine
     machine.restore(it.saved)
-    system.binding.forget()
+    system.binding.go_back(())
     system.kernel.output.clear()
     machine.observers.clear()
     judge = Judge(View(system, None, it.program.symbols), "", frozenset())

@@ -99,7 +99,7 @@ def test_a_bad_stack_pointer_is_a_crash():
 def test_resuming_nothing_is_a_crash():
     it = in_user("_start: syscall").to("do_syscall_64+0x3")
     assert not it.system.binding.at_rest
-    it.system.binding.forget()
+    it.system.binding.go_back(())
     assert it.system.binding.at_rest
     end = it.run()
     assert (end.kind, "nothing to resume" in end.text) == (EndKind.CRASHED, True)
@@ -109,7 +109,7 @@ def test_a_function_in_flight_is_gone_back_to_until_it_goes_on():
     it = in_user("_start: syscall").to("do_syscall_64+0x3")
     machine, binding = it.system.machine, it.system.binding
     state, functions = machine.snapshot(), binding.in_flight()
-    binding.forget()
+    binding.go_back(())
     assert binding.can_go_back(functions)
     binding.go_back(functions)
     assert binding.in_flight() == functions

@@ -170,7 +170,7 @@ def test_all_state_is_in_the_snapshot():
     ends = []
     for _ in range(3):
         it.system.machine.restore(saved)
-        it.system.binding.forget()
+        it.system.binding.go_back(())
         end = it.run()
         ends.append((end, it.core.clock, it.system.machine.memory.snapshot().data))
     assert ends[0][0].text == "exited with status 1"

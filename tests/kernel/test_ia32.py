@@ -135,7 +135,7 @@ def test_random_32_bit_calls_end_well(batch):
                 break
         it.core.set_breakpoints(set())
         it.system.machine.restore(saved)
-        it.system.binding.forget()
+        it.system.binding.go_back(())
 
 
 ARGUMENTS = {"signals32": (b"100000",)}

@@ -110,6 +110,4 @@ def test_frames_that_were_fresh_are_given_back_without_a_trace(freed, taken):
         ram.write(frame, b"\xaa" * PAGE_SIZE)
         mm.release_frame(ram, frame)
     mm.give_back_fresh(ram, fresh)
-    assert mm.memory_info(ram).next_frame == fresh
-    assert mm.memory_info(ram).free_list == int.from_bytes(before[mm.MEMORY_INFO + 16 :][:8], "little")
-    assert bytes(ram.ram[fresh:]) == before[fresh:]
+    assert bytes(ram.ram) == before

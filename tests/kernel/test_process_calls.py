@@ -93,7 +93,7 @@ def test_no_system_call_is_an_error_of_ours(booted, first):
     it, saved = booted
     for seed in range(first, first + 50):
         it.system.machine.restore(saved)
-        it.system.binding.forget()
+        it.system.binding.go_back(())
         it.system.kernel.output.clear()
         uaccess.copy_to_user(it.cpu, it.program.symbols["list"], calls(seed, it.program.symbols))
         end = it.run(BUDGET)

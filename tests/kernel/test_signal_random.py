@@ -38,7 +38,7 @@ def it():
 
 def fresh(it, saved):
     it.system.machine.restore(saved)
-    it.system.binding.forget()
+    it.system.binding.go_back(())
     it.events.clear()
 
 

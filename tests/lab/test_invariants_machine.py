@@ -66,7 +66,7 @@ class Rig:
     def back(self) -> None:
         self.system.machine.restore(self._saved[0])
         self.judge.load(self._saved[1])
-        self.system.binding.running.clear()
+        self.system.binding.go_back(())
         self.system.kernel.output.clear()
 
     def run_to(self, clock: int) -> bool:

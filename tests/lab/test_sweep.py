@@ -97,19 +97,74 @@ def test_cases_that_differ_in_time_alone_are_one_as_far_as_nobody_looks_at_the_c
     assert sum(row.to_end for row in in_kernel) < len(in_kernel) // 5
 
 
-def found_in(file, unit: Unit) -> list[Row]:
-    job = Job(((file.name, file.text),), Options(("nmi", "irq", "mce")))
-    return list(Workshop(job).rows(unit, lambda key: None))
+def found_in(source: str, *units: Unit, events: tuple[str, ...]) -> list[Row]:
+    workshop = Workshop(Job((("t.toml", source),), Options(events)))
+    return [row for unit in units for row in workshop.rows(unit, lambda key: None)]
+
+
+TWO_TASKS = """
+title = "two tasks: who writes first depends on the tick"
+[user]
+asm = '''
+_start:
+    movl    $200, %ecx
+again:
+    decl    %ecx
+    jnz     again
+    movl    $SYS_fork, %eax
+    syscall
+    leaq    c(%rip), %rsi
+    testl   %eax, %eax
+    jz      out
+    movl    $200, %ecx
+more:
+    decl    %ecx
+    jnz     more
+    leaq    p(%rip), %rsi
+out:
+    movl    $SYS_write, %eax
+    movl    $1, %edi
+    movl    $1, %edx
+    syscall
+    xorl    %edi, %edi
+    movl    $SYS_exit_group, %eax
+    syscall
+c:  .byte 'C'
+p:  .byte 'P'
+'''
+[timer]
+period = 900
+"""
+
+
+def test_a_tick_that_comes_later_because_of_an_event_is_no_case_of_its_neighbours():
+    verdicts = {row.events: row.verdict for row in found_in(TWO_TASKS, Unit(0, 380, 410), events=("timer",))}
+    assert len(verdicts) == 30
+    assert [int(key.removeprefix("timer@")) for key, verdict in verdicts.items() if verdict != CLEAN] == [
+        *range(395, 410)
+    ]
+
+
+@pytest.mark.parametrize("unit", [Unit(0, 128, 192), Unit(0, 192, 256)])
+def test_the_rows_of_a_unit_do_not_depend_on_the_units_before(unit):
+    source = TICKING.replace("    loop    again\n", "    leaq    -64(%rsp), %rdi\n    rep stosb\n")
+    source = 'title = "t"\n' + source.replace("$3, %ecx", "$40, %ecx")
+    before = [Unit(0, at, at + 64) for at in range(0, unit.first, 64)]
+    alone = found_in(source, unit, events=("nmi",))
+    assert found_in(source, *before, unit, events=("nmi",))[-len(alone) :] == alone
+    assert any(row.merged for row in alone)
 
 
 @pytest.mark.parametrize("name", ["timer-interrupt", "classic-timer"])
 def test_merging_what_differs_in_time_changes_no_verdict(name, monkeypatch):
-    file = find_scenario(name)
-    merged = {row.events: row for row in found_in(file, Unit(0, 600, 800))}
+    source, unit, events = find_scenario(name).text, Unit(0, 440, 560), ("nmi", "irq", "mce", "timer", "resched")
+    merged = {row.events: row for row in found_in(source, unit, events=events)}
     monkeypatch.setattr(Track, "plain", property(lambda track: False, lambda track, value: None), raising=False)
-    apart = {row.events: row for row in found_in(file, Unit(0, 600, 800))}
+    apart = {row.events: row for row in found_in(source, unit, events=events)}
     assert {key: row.verdict for key, row in merged.items()} == {key: row.verdict for key, row in apart.items()}
-    assert 5 * sum(row.to_end for row in merged.values()) < sum(row.to_end for row in apart.values())
+    # A timer interrupt, and a reschedule, begin a new time slice: that of the neighbour ends at another time.
+    exact = [key for key in merged if not key.startswith(("timer", "resched"))]
+    assert 4 * sum(merged[key].to_end for key in exact) < sum(apart[key].to_end for key in exact)
 
 
 def test_a_scenario_keeps_its_own_injections():

@@ -83,3 +83,11 @@ def test_a_hole_that_takes_three_events_is_found_at_depth_3():
     (report,) = run_scenario(parse_scenario(holes[0].reproducer, "finding.toml"))
     first = report.facts.violations[0]
     assert (first.invariant, first.where) == (holes[0].invariant, holes[0].location)
+
+
+def test_the_run_within_an_event_has_the_scenarios_own_injections():
+    source = text() + '[[inject]]\nat = "asm_exc_debug"\nevent = "nmi"\n'
+    found = rows(source, "db", "mce", first=("db",), depth=2, window=ONE)
+    inside = [row.place.rpartition(" > ")[2].partition("+")[0] for row in found if " mce+" in row.events]
+    assert "asm_exc_nmi" in inside
+    assert {row.verdict for row in found} == {CLEAN}

@@ -1,7 +1,7 @@
 """The local APIC as a device: registers, LVT, timer modes, IPIs (SDM volume 3A, chapter 10)."""
 
 import pytest
-from bare import KERNEL, bare
+from bare import xapic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +9,6 @@ from emu.machine import apic as regs
 from emu.machine.apic import ApicRegisterError, Delivery, EndOfInterrupt, Ipi, LocalApic, Shorthand
 from emu.machine.registers import RAX, RBX
 from emu.machine.stop import StopKind
-
-XAPIC = KERNEL + 0x1F_F000
 
 
 def test_the_highest_vector_is_delivered_and_eoi_ends_the_highest_in_service():
@@ -173,18 +171,6 @@ def test_registers_that_are_not_there(offset):
         apic.write(offset, 0, 0)
     apic.write(regs.ESR, 0, 0)
     assert apic.read(regs.ESR, 0) == regs.ESR_ILLEGAL_REGISTER
-
-
-def xapic(code):
-    it = bare(f"movabsq ${XAPIC}, %rdx\n{code}")
-    it.put64(0x5000, 0x6083 & ~0xFFF | 0x83)
-    # A 4 KiB mapping of the APIC page in place of the last page of the kernel's 2 MiB.
-    it.put64(0x5000, 0xA000 | 3)
-    for page in range(512):
-        it.put64(0xA000 + 8 * page, page << 12 | 3)
-    it.put64(0xA000 + 8 * 0x1FF, 0xFEE0_0000 | 0x13)
-    it.machine.flush_tlb()
-    return it
 
 
 def test_the_apic_page_is_read_and_written_by_the_guest():

@@ -180,3 +180,20 @@ def test_stops_in_ranges_that_meet_are_passed_like_others():
     cpu.stop_at([CODE + 4], (CODE + 2, CODE + 4))
     seen = [(stop.kind, stop.ip - CODE) for stop in (cpu.run(9, step_over=True) for _ in range(5))]
     assert seen == [*((StopKind.BREAK, n) for n in (1, 2, 3, 4)), (StopKind.HALT, 6)]
+
+
+def test_a_snapshot_with_breakpoints_is_good_until_others_are_loaded():
+    it = bare("movq %rax, %dr0\n movl $1, %ecx\n movq %rcx, %dr7\n nop\n movq %rdx, %dr7\n nop\n hlt")
+    it.machine.observe_instructions(it.code.instructions())
+    it.run(1)
+    before = it.machine.snapshot()
+    it.run(2)
+    enabled = it.machine.snapshot()
+    it.run(1)
+    assert it.machine.can_restore(enabled)
+    it.run(1)
+    assert not it.machine.can_restore(enabled)
+    assert it.machine.can_restore(before)
+    it.machine.restore(before)
+    it.run(2)
+    assert not it.machine.can_restore(enabled)

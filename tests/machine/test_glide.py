@@ -1,7 +1,7 @@
 """Gliding: several instructions in one run of the engine, with the same states between them as single steps have."""
 
 import pytest
-from bare import CODE, KERNEL, bare
+from bare import CODE, KERNEL, bare, xapic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +98,15 @@ def test_what_is_not_plain_is_known_too_late_and_what_came_before_is_right(instr
     assert found == stepped(text, plain + 1)
 
 
+@pytest.mark.parametrize("instruction", ["rep stosb", "3: loop 3b", "movb $0x90, 4f(%rip)\n nop\n 4: nop"])
+def test_what_is_not_plain_is_so_as_the_last_instruction_too(instruction):
+    it = bare(f"movl $5, %ecx\n movq ${DATA}, %rdi\n {instruction}\n nop\n hlt")
+    it.run(2)
+    looks = []
+    assert not glide(it.core, it.core.clock + 1, lambda: looks.append(it.core.clock))
+    assert not looks
+
+
 @pytest.mark.parametrize("special", ["swapgs", "iretq", "wrmsr", "lgdt (%rdi)"])
 def test_it_ends_before_an_instruction_that_has_semantics(special):
     it = bare(f"nop\n nop\n nop\n {special}\n hlt")
@@ -186,3 +195,11 @@ def test_code_that_the_host_has_written_is_what_is_executed():
     seen = []
     assert glide(it.core, 6, lambda: seen.append(it.core.cpu.flags & Rflags.DF))
     assert seen == [0, Rflags.DF, Rflags.DF]
+
+
+def test_a_device_that_may_tell_the_time_is_not_read():
+    it = xapic("nop\n movl 0x390(%rdx), %eax\n nop\n hlt")
+    it.run(1)
+    looks = []
+    assert not glide(it.core, 9, lambda: looks.append(it.core.clock))
+    assert looks == [2]

@@ -104,7 +104,7 @@ def injections() -> Figure:
     def work() -> int:
         for boundary in range(1, length - 2):
             machine.restore(start)
-            binding.running.clear()
+            binding.go_back(())
             judge.load(judged)
             core.advance(begin + boundary)
             depth = len(judge.chain.stack(0))

@@ -19,6 +19,7 @@ from emu.lab.sweep.event import SweepEvent
 from emu.lab.sweep.lazy import LazyPages
 from emu.lab.sweep.state import Comparer
 from emu.lab.view import View
+from emu.machine.core import Core
 from emu.machine.end import End, EndKind
 from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
@@ -53,6 +54,8 @@ class Saved:
     judge: JudgeState
     plan: Plan
     output: tuple[tuple[int, bytes], ...]
+    seen: dict[int, Boundary]
+    """CPU -> where the scenario's own injections have been seen to last; never changed, but replaced."""
 
 
 class Bench:
@@ -81,8 +84,7 @@ class Bench:
         self.deliveries = 0
         self.signals: list[str] = []
         """Names of the signals that tasks got from exceptions since this was last cleared."""
-        self._seen: Boundary | None = None
-        """Where the scenario's own injections have been seen to."""
+        self._seen: dict[int, Boundary] = {}
         self._breaks_at: set[int] = set()
         self._parts: tuple[Set[int], Set[int]] = (frozenset(), frozenset())
         """What was joined last: other stops, and where the scenario's own injections are waited for ..."""
@@ -122,25 +124,26 @@ class Bench:
         """The state. `since`: it has become what it is by plain execution (`glide`)."""
         if since is not None:
             machine = self.machine.snapshot(since.machine)
-            return Saved(machine, since.functions, since.judge, since.plan, since.output)
+            return Saved(machine, since.functions, since.judge, since.plan, since.output, since.seen)
         # All of it: going back to an earlier state forgets what was written since.
         output = self.system.kernel.output
         machine, functions = self.machine.snapshot(), self.binding.in_flight()
-        return Saved(machine, functions, self.judge.save(), self.plan.copy(), tuple(output) if output else ())
+        written = tuple(output) if output else ()
+        return Saved(machine, functions, self.judge.save(), self.plan.copy(), written, self._seen)
 
     def can_load(self, saved: Saved) -> bool:
         """Whether there is a way back to this state; there always is to one with no C function in flight."""
-        return self.binding.can_go_back(saved.functions)
+        return self.binding.can_go_back(saved.functions) and self.machine.can_restore(saved.machine)
 
     def load(self, saved: Saved) -> None:
-        """Back."""
+        """Back, if `can_load`."""
         matched, self.comparer.matched = self.comparer.matched, None
         like = matched is not None and matched.ram is saved.machine.ram.data
         self.machine.restore(saved.machine, matched.regions.rest if matched is not None and like else None)
         self.binding.go_back(saved.functions)
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)
-        self._seen = self.here
+        self._seen = saved.seen
         self.system.kernel.output[:] = saved.output
         self.deliveries = 0
         self._set_stops()
@@ -257,11 +260,18 @@ class Bench:
         if end.kind is not _LIMIT and end.kind is not _BREAKPOINT:
             return end
         # The machine reports a breakpoint when it goes on from there, and once more after a restore.
-        if plan.waiting and self.here != self._seen:
-            self._seen = self.here
-            for injection in plan.due(self.core, arrived=self.core.cpu.ip in plan.breakpoints(self.cpu)):
-                fire(injection, self.system.kernel, self.core)
+        if plan.waiting:
+            self._inject(self.core)
         return None
+
+    def _inject(self, core: Core) -> None:
+        """The scenario's own injections that are due on a CPU."""
+        here = Boundary(core.clock, core.cpu.ip)
+        if here == self._seen.get(core.index):
+            return
+        self._seen = self._seen | {core.index: here}
+        for injection in self.plan.due(core, arrived=core.cpu.ip in self.plan.breakpoints(core.index)):
+            fire(injection, self.system.kernel, core)
 
     # --- events that are pending ------------------------------------------------------------------------------------
     def is_due(self) -> bool:

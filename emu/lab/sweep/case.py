@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emu.lab.sweep.bench import Boundary
 from emu.lab.sweep.event import SweepEvent, Tables
+from emu.lab.sweep.state import Apart
 from emu.lab.violation import Violation
 from emu.record import record
 
@@ -52,11 +53,6 @@ class Case:
     violation: Violation | None = None
 
 
-Apart = tuple[object, ...]
-"""What is pending or blocked. The time that the APIC timer has left, the last of it, is the clock of a track where it
-ends: plain instructions change none of this."""
-
-
 @record
 class Result:
     """What one raised event led to."""
@@ -66,5 +62,5 @@ class Result:
     to_end: bool = False
     same_as_next: bool = False
     apart: Apart | None = None
-    """What is otherwise pending afterwards than at the boundary, if that is all that differs."""
+    """What the state had of its own when it was otherwise the track's again, however the run went on."""
     violation: Violation | None = None

@@ -16,7 +16,7 @@ from kernel_stubs.mm import give_back_fresh, kernel_tables
 from kernel_stubs.page_fault import vfree_lazy, vmalloc_fault
 
 _FREE_FRAMES = 2
-"""So many may be mapped at once. Without them each case would be the first to touch a frame."""
+"""So that not every fault is the first to touch a frame, which takes longer to undo."""
 _PRESENT = int(Pte.P)
 _NEXT_FRAME = MEMORY_INFO + MemoryInfo.offset("next_frame")
 
@@ -47,9 +47,9 @@ class LazyPages:
         self._pages = tuple((page, leaf) for page in lazy if (leaf := tables.leaf(INIT_PGD, page)) is not None)
 
     def unmap(self, since: Reference) -> None:
-        """What has been mapped is missing again, and its frame as free as in a state before."""
+        """What has been mapped since a state is missing again, and its frame as free as there."""
         memory = self._kernel.memory
         for page, leaf in self._pages:
-            if memory.ram[leaf] & _PRESENT:
+            if memory.ram[leaf] & _PRESENT and not since.ram[leaf] & _PRESENT:
                 vfree_lazy(self._kernel, page)
                 give_back_fresh(memory, int.from_bytes(since.ram[_NEXT_FRAME : _NEXT_FRAME + 8], "little"))

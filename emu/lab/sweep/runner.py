@@ -7,9 +7,9 @@ from dataclasses import replace
 from emu.arch import Vector
 from emu.lab.injection import CannotInject, Fire
 from emu.lab.sweep.bench import Bench, Boundary
-from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Apart, Result
+from emu.lab.sweep.case import CLEAN, CRASH, DELIVERY, ENDING, HANG, PENDING, TRANSPARENCY, VIOLATION, Result
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent
-from emu.lab.sweep.state import Reference
+from emu.lab.sweep.state import Apart, Reference
 from emu.lab.sweep.track import Track
 from emu.lab.violation import Violation
 from emu.machine.end import End, EndKind
@@ -38,9 +38,9 @@ class Runner:
         self._begun = 0
         """Clock at the boundary."""
         self._known: Apart | None = None
-        """What may be pending at the innermost state, as what comes then is known."""
+        """What comes after the innermost state with this of its own is known."""
         self._apart: Apart | None = None
-        """What was pending there."""
+        """What it had of its own."""
 
     def run(
         self, event: SweepEvent, fire: Fire, references: tuple[Reference, ...], base: Track,
@@ -50,8 +50,8 @@ class Runner:
 
         `references`: the states to come back to, the outermost first; `base` knows the baseline's when user mode runs
         for the next time (UserUnknownError if it must find out first: then do that, and begin again); `following`: the
-        next boundary of the track, if it has a case too; `known`: what comes after the innermost state with this
-        pending is known too.
+        next boundary of the track, if it has a case too; `known`: what comes after the innermost state with this of its
+        own is known too.
         """
         bench = self._bench
         start = bench.here
@@ -173,9 +173,9 @@ class Runner:
             if found == reference.pending:
                 return None, True
             if not bench.is_due():
-                if found is not None and innermost:
-                    *others, left = found
-                    self._apart = (*others, left + self._begun if isinstance(left, int) else None)
+                if found is None or not innermost:
+                    return None, False
+                self._apart = bench.comparer.apart(self._begun)
                 return None, self._apart is not None and self._apart == self._known
             end = bench.let_in(self._limit)
             if end.kind is not _UNTIL or bench.violated:

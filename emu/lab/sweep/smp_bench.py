@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emu.lab.injection import Injection, fire
+from emu.lab.injection import Injection
 from emu.lab.rig import BOOTED
 from emu.lab.run import Prepared
-from emu.lab.sweep.bench import Bench, Boundary, Saved
+from emu.lab.sweep.bench import Bench, Saved
 from emu.lab.sweep.event import SweepEvent
-from emu.machine.core import Core
 from emu.machine.end import End, EndKind
 
 _ALONE = 5_000
@@ -31,15 +30,12 @@ class SmpBench(Bench):
     ) -> None:
         super().__init__(prepared, injections, events, cpu)
         self._others = tuple(core for core in self.machine.cores if core is not self.core)
-        self._others_seen: dict[int, Boundary] = {}
-        """Where the scenario's own injections have been seen to on the other CPUs."""
         self._alone_until = 0
         """Clock up to which the swept CPU runs alone."""
 
     def load(self, saved: Saved) -> None:
         """Back."""
         super().load(saved)
-        self._others_seen = {core.index: _here(core) for core in self._others}
         self._alone_until = 0
 
     def to_boot(self) -> End | None:
@@ -99,19 +95,3 @@ class SmpBench(Bench):
         if plan.waiting:
             self._inject(cores[index])
         return None
-
-    def _inject(self, core: Core) -> None:
-        """The scenario's own injections that are due on a CPU."""
-        here = _here(core)
-        if here == (self._seen if core is self.core else self._others_seen.get(core.index)):
-            return
-        if core is self.core:
-            self._seen = here
-        else:
-            self._others_seen[core.index] = here
-        for injection in self.plan.due(core, arrived=core.cpu.ip in self.plan.breakpoints(core.index)):
-            fire(injection, self.system.kernel, core)
-
-
-def _here(core: Core) -> Boundary:
-    return Boundary(core.clock, core.cpu.ip)

@@ -9,7 +9,8 @@ The same are: all registers; what is pending or blocked; the local APIC; and mem
   stack is marked as in use;
 - *CR2*, unless the entry of a page fault is under way: nothing reads it then;
 - RFLAGS.RF, which lasts for one instruction after the IRETQ of a fault;
-- *counters*: the fields in COUNTERS, which count events or hold times, and which no code branches on.
+- *counters*: the fields in COUNTERS, which count events or hold times, and which no code branches on. A timer's tick
+  does look at `slice_end`: that is compared, as a time to go, while the APIC timer runs.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _NEAR = PAGE_SIZE
 """To copy so much more costs less than to copy in two pieces."""
+
+
+Apart = tuple[object, ...]
+"""What is pending or blocked; the clock at which the APIC timer and the task's time slice end; how long the event took.
+Plain instructions change none of this."""
 
 
 @record
@@ -119,9 +125,19 @@ class Comparer:
         return self._pending() == expected and self._same_but_pending(reference)
 
     def pending_at(self, reference: Reference) -> tuple[object, ...] | None:
-        """What is pending or blocked, last of all the time that the APIC timer has left (None if it does not run), if
-        the present state is otherwise that of a reference; None if it is not."""
+        """What is pending or blocked, as in `Reference.pending`, if the present state is otherwise that of a reference;
+        None if it is not."""
         return self._pending() if self._same_but_pending(reference) else None
+
+    def apart(self, begun: int) -> Apart | None:
+        """What the present state has of its own if it is otherwise that of a reference; `begun`: the clock there.
+
+        None with several CPUs.
+        """
+        if self._others:
+            return None
+        core, slice_end = self._core, self._view.percpu_word(self._cpu, "slice_end")
+        return (*self._pending_at(core)[:-1], core.apic.deadline, slice_end, core.clock - begun)
 
     def _same_but_pending(self, reference: Reference) -> bool:
         if (
@@ -159,10 +175,12 @@ class Comparer:
 
     def _pending_at(self, core: Core) -> tuple[object, ...]:
         apic = core.apic
-        deadline = None if apic.deadline is None else apic.deadline - core.clock
+        left = None
+        if apic.deadline is not None:
+            left = apic.deadline - core.clock, self._view.percpu_word(core.index, "slice_end") - core.clock
         own = (core.nmi_pending, core.mce_pending, apic.irr, core.nmi_blocked, core.halted, tuple(core.msrs.items()))
         registers = (apic.isr, apic.tmr, apic.tpr, apic.spurious, tuple(apic.lvt.items()), apic.icr, apic.esr)
-        return (*own, *registers, deadline)
+        return (*own, *registers, left)
 
     # --- memory -----------------------------------------------------------------------------------------------------
     def _regions(self) -> Regions:

@@ -19,14 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import NamedTuple
 
 from emu.lab.injection import Fire
 from emu.lab.places import Places
 from emu.lab.sweep.bench import MAX_EXTRA, Bench, Boundary
-from emu.lab.sweep.case import CLEAN, LOST, PENDING, Apart, Case, Shot
+from emu.lab.sweep.case import CLEAN, LOST, PENDING, Case, Shot
 from emu.lab.sweep.event import UNNOTICED, Ending, SweepEvent, Tables, raiser
 from emu.lab.sweep.runner import Runner, UserUnknownError
-from emu.lab.sweep.state import Reference
+from emu.lab.sweep.state import Apart, Reference
 from emu.lab.sweep.track import Track
 from emu.machine.end import End
 
@@ -39,11 +40,16 @@ class _Series:
 
     waiting: list[Case] = field(default_factory=list)
     """Those that are merged with the next one."""
-    last: Case | None = None
-    """The one at boundary `number`, if it led back to the track's state but for what is pending, and was clean ..."""
-    apart: Apart | None = None
-    """... what is pending there."""
-    number: int = 0
+    before: _Before | None = None
+
+
+class _Before(NamedTuple):
+    """A clean case that led back to the track's state but for what that had of its own."""
+
+    case: Case
+    number: int
+    """Of the boundary."""
+    own: Apart
 
 
 @dataclass(slots=True)
@@ -180,8 +186,10 @@ class Walker:
             yield from _released(waiting, None)
             return
         self.announce(key)
-        before = series.last if track.plain and series.number == track.number - 1 else None
-        known, series.last = series.apart if before is not None else None, None
+        before, series.before = series.before, None
+        if before is not None and not (track.plain and before.number == track.number - 1):
+            before = None
+        known = before.own if before is not None else None
         try:
             result = self._runner.run(event, fire, references, around.base, following, known)
         except UserUnknownError:  # few cases need it
@@ -194,8 +202,8 @@ class Walker:
         case = Case(key, shots, result.verdict, to_end=result.to_end, violation=result.violation)
         if result.apart is not None and result.verdict == CLEAN:
             if before is not None and result.apart == known:
-                case = replace(case, merged=before.merged or before.key)
-            series.last, series.apart, series.number = case, result.apart, track.number
+                case = replace(case, merged=before.case.merged or before.case.key)
+            series.before = _Before(case, track.number, result.apart)
         if result.same_as_next:
             waiting.append(case)
         else:
