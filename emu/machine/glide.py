@@ -72,6 +72,11 @@ class GlidingCpu(Cpu):
         self._hook_of_all = self._hook_code(self._on_instruction, NOWHERE, NOWHERE)
         self._listed: Lookout | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the hooks are those of the last run; else no run can glide before another has been made."""
+        return self._code_hooks.known and self._watch_hook is None
+
     def glide(self, count: int, look: Callable[[int], None]) -> Stop | None:
         """Retire up to `count` instructions in one run, with `look(retired)` called at each boundary between two.
 

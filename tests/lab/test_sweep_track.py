@@ -105,3 +105,25 @@ def test_going_back_to_c_functions_in_flight_is_the_same_as_coming_from_a_state_
     monkeypatch.setattr(Bench, "can_load", lambda bench, saved: not saved.functions)
     assert found() == there_at_once
     assert few < replays
+
+
+def test_which_instructions_are_plain_does_not_depend_on_the_hooks_that_a_case_has_left(monkeypatch):
+    def plain() -> list[bool]:
+        along = track("syscall-getpid")
+        return [along.plain for _ in range(200) if along.advance()]
+
+    expected = plain()
+    enter, calls = Track.enter, 0
+
+    def enter_behind_a_case(along: Track) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            core = along.bench.core  # as a data breakpoint leaves it
+            core.cpu.watch_memory(True)
+            core.debug._armed = True
+        enter(along)
+
+    monkeypatch.setattr(Track, "enter", enter_behind_a_case)
+    assert plain() == expected
+    assert expected.count(True) > 100
