@@ -24,6 +24,7 @@ from __future__ import annotations
 import inspect
 import struct
 from collections.abc import Callable, Generator
+from ctypes import c_uint64
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
@@ -42,7 +43,11 @@ ARGUMENT_REGISTERS = (RDI, RSI, RDX, RCX, R8, R9)
 CALLER_SAVED = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 POISON = 0xDEAD_4EAD_0000_0000
 """What a caller-saved register holds after a C function: non-canonical, so that using it as a pointer faults."""
-_POISONED = tuple((register, POISON | register << 8 | 0xFF) for register in CALLER_SAVED)
+_POISONED: tuple[tuple[int, list[c_uint64 | int]], ...] = tuple(
+    (run[0], [POISON | register << 8 | 0xFF for register in run])
+    for run in ((RAX, RCX, RDX), (RSI, RDI, R8, R9, R10, R11))
+)
+"""Caller-saved registers whose encodings follow each other: the first, and what each holds."""
 CALLEE_SAVED = (RBX, RBP, R12, R13, R14, R15)
 """What a function must give back as it was (System V ABI, 3.2.1, besides RSP)."""
 IN_USE = 0xC0DE_0000_0000_0000
@@ -342,7 +347,8 @@ class Binding:
 
     def _leave(self, core: Core, name: str, slot: int, value: int | None) -> None:
         engine = core.cpu
-        engine.set_registers(_POISONED)
+        for first, values in _POISONED:
+            engine.set_run(first, values)
         if value is not None:
             engine.set_register(RAX, int(value))
         engine.ip = slot + SLOT_RET

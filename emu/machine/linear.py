@@ -28,7 +28,10 @@ _CONTROLS = struct.Struct(f"<{_FLAGS + 2}xc{_CR - _FLAGS - 3}x8s16x16s{_EFER - _
 _LASTING = ~int(Pte.A | Pte.D)
 """The engine sets accessed and dirty bits, which do not matter to a translation."""
 _MOST_KNOWN = 4096
+_MOST_CONTROLS = 64
 _Entries = Callable[[memoryview], tuple[int, ...]]
+_Translations = dict[int, tuple[int, _Entries, tuple[int, ...]]]
+"""Page and access -> physical page, what reads the table entries that led there, their values."""
 
 
 class LinearMemory:
@@ -38,8 +41,12 @@ class LinearMemory:
         self.cpu = cpu
         self.memory = memory
         self._state = cpu.state
-        self._known: dict[tuple[object, ...], tuple[int, _Entries, tuple[int, ...]]] = {}
-        """Page, access and controls -> physical page, what reads the table entries that led there, their values."""
+        self._all: dict[tuple[bytes, ...], _Translations] = {}
+        """By controls."""
+        self._controls: tuple[bytes, ...] = ()
+        """The present ones, and ..."""
+        self._known: _Translations = {}
+        """... what belongs to them."""
         self._quadwords = memory.quadwords
 
     def mode(self) -> PagingMode:
@@ -53,7 +60,12 @@ class LinearMemory:
         Translations are kept with the table entries that led to them, and hold only while those are the same: guest
         code may change its tables at any time.
         """
-        key = (address >> 12, access.bits, *_CONTROLS.unpack_from(self._state))
+        controls = _CONTROLS.unpack_from(self._state)
+        if controls != self._controls:
+            if len(self._all) >= _MOST_CONTROLS:
+                self._all.clear()
+            self._controls, self._known = controls, self._all.setdefault(controls, {})
+        key = address & -PAGE_SIZE | access.bits
         known = self._known.get(key)
         if known is not None:
             page, entries, values = known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctypes import c_uint64
+
 from emu.arch import Rflags
 from emu.machine.engine import SavedCpu, set_selector
 
@@ -45,6 +47,11 @@ class Registers:
         registers = self._regs
         for number, value in values:
             registers[number] = value
+        self._dirty = True
+
+    def set_run(self, first: int, values: list[c_uint64 | int]) -> None:
+        """Write general registers whose encodings follow each other; values are unsigned 64-bit."""
+        self._regs[first : first + len(values)] = values
         self._dirty = True
 
     @property

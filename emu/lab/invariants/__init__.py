@@ -54,7 +54,7 @@ class Judge:
             for kind, handler in handlers.items():
                 table.setdefault(kind, []).append(handler)
         self._table = table
-        self._state = [(invariant, name) for invariant in self.invariants for name in invariant.STATE]
+        self._state = [(vars(invariant), name) for invariant in self.invariants for name in invariant.STATE]
         self._unchanged: JudgeState | None = None
         """What was saved or loaded last, as long as nothing has happened since."""
 
@@ -86,7 +86,7 @@ class Judge:
         """The state that belongs to a machine snapshot taken now."""
         if self._unchanged is None:
             self._unchanged = JudgeState(
-                self.chain.save(), tuple(copied(getattr(invariant, name)) for invariant, name in self._state)
+                self.chain.save(), tuple(copied(attributes[name]) for attributes, name in self._state)
             )
         return self._unchanged
 
@@ -99,9 +99,9 @@ class Judge:
             for invariant in self.invariants:
                 invariant.violations = []
         self.chain.load(saved.chain)
-        for (invariant, name), value in zip(self._state, saved.state, strict=True):
-            if getattr(invariant, name) != value:
-                setattr(invariant, name, copied(value))
+        for (attributes, name), value in zip(self._state, saved.state, strict=True):
+            if attributes[name] != value:
+                attributes[name] = copied(value)
 
 
 __all__ = ["ENDINGS", "INVARIANTS", "Invariant", "Judge", "JudgeState", "all_invariants"]
