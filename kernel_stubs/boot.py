@@ -30,13 +30,13 @@ from kernel_stubs.abi import (
     page_align,
 )
 from kernel_stubs.abi26 import Ist26, is_linux26
-from kernel_stubs.binding import Binding
 from kernel_stubs.context import InputFile, Kernel, percpu_address
 from kernel_stubs.errno import OutOfMemoryError
 from kernel_stubs.exec import UserProgram, check_arguments
 from kernel_stubs.hostfs import HostFolder
 from kernel_stubs.kernel_image import load_c_functions
 from kernel_stubs.linux26 import setup
+from kernel_stubs.running import Binding
 
 USER_VISIBLE_SECTION = ".entry.text"
 MIN_RAM = 2 << 20

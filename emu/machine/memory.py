@@ -16,8 +16,9 @@ from emu.record import record
 
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
-_memcmp = ctypes.CDLL(None).memcmp
-_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+memcmp = ctypes.CDLL(None).memcmp
+memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+"""C's, of host addresses: 0 if so many bytes are equal."""
 _memmove = ctypes.CDLL(None).memmove
 _memmove.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _U64 = struct.Struct("<Q")
@@ -134,7 +135,7 @@ class Memory:
         """A copy of everything that the guest could have written; the same one again if it has written nothing since
         the last."""
         latest, used = self._latest, self.used
-        if latest is None or len(latest.data) != used or _memcmp(self.host_address, address_of(latest.data), used):
+        if latest is None or len(latest.data) != used or memcmp(self.host_address, address_of(latest.data), used):
             latest = self._latest = RamSnapshot(ctypes.string_at(self.host_address, used))
         return latest
 
@@ -171,7 +172,7 @@ class Memory:
         there = address_of(data)
         for low, high in self._code_ranges:
             if high <= len(data):
-                if _memcmp(here + low, there + low, high - low):
+                if memcmp(here + low, there + low, high - low):
                     return True
             elif self.ram[low:high] != data[low:high].ljust(high - low, b"\0"):
                 return True

@@ -31,11 +31,12 @@ from kernel_stubs.abi import (
     cpu_entry_area,
 )
 from kernel_stubs.abi26 import Ist26, ThreadInfo26, Tif26, X8664Pda
-from kernel_stubs.binding import Binding, CFunction
+from kernel_stubs.binding import CFunction
 from kernel_stubs.boot import _map_image
 from kernel_stubs.context import Cpu, Kernel
 from kernel_stubs.kernel_image import build_image, load_c_functions
 from kernel_stubs.layout import S
+from kernel_stubs.running import Binding
 
 USER_BASE = 0x40_0000
 USER_STACK = 0x60_0000

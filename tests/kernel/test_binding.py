@@ -7,9 +7,10 @@ from emu.events import CCalled, CReturned
 from emu.machine.end import EndKind
 from emu.machine.registers import RAX, RDI, RSI
 from kernel_stubs.abi import PtRegs
-from kernel_stubs.binding import CALLEE_SAVED, CALLER_SAVED, POISON, Window, c_function, registered
+from kernel_stubs.binding import Window, c_function, registered
 from kernel_stubs.context import Cpu
 from kernel_stubs.kernel_image import load_c_functions
+from kernel_stubs.running import CALLEE_SAVED, CALLER_SAVED, POISON
 
 
 def test_the_signature_is_checked():

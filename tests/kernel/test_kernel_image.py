@@ -5,8 +5,9 @@ import pytest
 from emu.errors import ImageError
 from emu.machine.profile import Profile
 from kernel_stubs.abi import KERNEL_BASE
-from kernel_stubs.binding import SLOT_SIZE, registered
+from kernel_stubs.binding import registered
 from kernel_stubs.kernel_image import build_image, kernel_names, load_c_functions, source_files
+from kernel_stubs.running import SLOT_SIZE
 
 
 def test_every_c_function_has_a_slot():

@@ -4,8 +4,9 @@ import pytest
 from classic import EXIT, run
 
 from emu.machine.profile import Profile
-from kernel_stubs.binding import SLOT_SIZE, registered
+from kernel_stubs.binding import registered
 from kernel_stubs.kernel_image import build_image
+from kernel_stubs.running import SLOT_SIZE
 
 
 def test_unknown_system_calls_say_enosys():

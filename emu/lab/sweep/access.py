@@ -29,7 +29,7 @@ from emu.lab.sweep.event import Ending, SweepEvent, Table, Tables
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.operands import memory_operands
 from kernel_stubs.abi import GDT_ENTRY_TLS_MIN, TASK_SIZE_MAX, MmStruct, PtRegs, TaskStruct, VmArea, VmFlags
-from kernel_stubs.binding import SLOT_RET, SLOT_SIZE, SLOT_WINDOW
+from kernel_stubs.running import SLOT_RET, SLOT_SIZE, SLOT_WINDOW
 from kernel_stubs.vma import areas
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from emu.machine.glide import glide
 from emu.machine.machine import MachineSnapshot
 from emu.record import record
 from kernel_stubs.abi import TaskStruct
-from kernel_stubs.binding import SLOT_RET, InFlight
 from kernel_stubs.boot import boot
 from kernel_stubs.mm import kernel_data
+from kernel_stubs.running import SLOT_RET, InFlight
 from kernel_stubs.signal import signal_name
 
 MAX_EXTRA = 50_000
@@ -140,8 +140,8 @@ class Bench:
     def load(self, saved: Saved) -> None:
         """Back, if `can_load`."""
         matched, self.comparer.matched = self.comparer.matched, None
-        like = matched is not None and matched.ram is saved.machine.ram.data
-        self.machine.restore(saved.machine, matched.regions.rest if matched is not None and like else None)
+        like = matched if matched is not None and matched.ram is saved.machine.ram.data else None
+        self.machine.restore(saved.machine, like.regions.rest if like is not None else None)
         self.binding.go_back(saved.functions)
         self.judge.load(saved.judge)
         self.plan.load(saved.plan)

@@ -10,7 +10,7 @@ from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import View
 from emu.machine.core import Core
 from kernel_stubs.abi import VMALLOC_LAZY, SystemVector
-from kernel_stubs.binding import SLOT_SIZE, SLOT_WINDOW
+from kernel_stubs.running import SLOT_SIZE, SLOT_WINDOW
 
 IRQ_VECTOR = 0x30
 RESCHEDULE_VECTOR = int(SystemVector.RESCHEDULE)

@@ -15,7 +15,6 @@ The same are: all registers; what is pending or blocked; the local APIC; and mem
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Iterable
 
@@ -25,7 +24,7 @@ from emu.lab.chain import Entry, EntryChain
 from emu.lab.sweep.event import SweepEvent
 from emu.lab.view import PT_REGS_SIZE, View
 from emu.machine.core import Core
-from emu.machine.memory import Interval, address_of
+from emu.machine.memory import Interval, address_of, memcmp
 from emu.record import record
 from kernel_stubs.abi import IRQ_TABLE, IrqDesc, MmStruct, PerCpu, TaskStruct
 from kernel_stubs.abi26 import X8664Pda
@@ -53,8 +52,6 @@ _CR2 = 7
 and SS, which depend on the instruction that loaded the same selector; byte 178 has RFLAGS.RF, 480 to 487 are CR2."""
 
 _FRAME_SIZE = 40
-_memcmp = ctypes.CDLL(None).memcmp
-_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _NEAR = PAGE_SIZE
 """To copy so much more costs less than to copy in two pieces."""
 
@@ -149,7 +146,7 @@ class Comparer:
         here = self._memory.host_address
         there = address_of(reference.ram)
         for low, high in reference.regions.live:
-            if _memcmp(here + low, there + low, high - low):
+            if memcmp(here + low, there + low, high - low):
                 return False
         self.matched = reference
         return True

@@ -57,11 +57,14 @@ class Track:
         """Whether what led to the present boundary was one instruction that knows nothing of time."""
         self._resuming: set[int] = set()
         self.origin, self.at = Origin(saved, recipe), start
-        self.saved = bench.save() if there else None
+        self.saved: Saved | None = None
         """The present state."""
         self._to_user: tuple[Reference | None, int] | None = None
         """The state when user mode runs for the next time, None if it never does, and the clock then."""
-        self.enter()
+        if there:
+            self.saved = bench.save()
+        else:
+            self.enter()
         self.reference = bench.comparer.capture()
         if not counted:
             self._count(start.ip)
