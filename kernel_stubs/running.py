@@ -138,15 +138,10 @@ class Binding:
         def enter(core: Core) -> None:
             engine = core.cpu
             raw = tuple(map(engine.register, registers))
-            sp = engine.sp
+            sp, ip, *rest = engine.glance()
             try:
                 return_to = kernel.memory.read_u64(kernel.physical(sp))
-                core.emit(
-                    CCalled(
-                        core.clock, core.index, engine.ip, function.name, raw, sp, return_to,
-                        engine.cpl, engine.flags, engine.gs_base, engine.kernel_gs_base, engine.cr3,
-                    )
-                )  # fmt: skip
+                core.emit(CCalled(core.clock, core.index, ip, function.name, raw, sp, return_to, *rest))
                 args = [
                     value if kind is int else kernel.view(kind, value)
                     for kind, value in zip(function.parameters, raw, strict=True)
@@ -245,8 +240,8 @@ class Binding:
             engine.set_run(first, values)
         if value is not None:
             engine.set_register(RAX, int(value))
-        engine.ip = slot + SLOT_RET
-        core.emit(CReturned(core.clock, core.index, engine.ip, name, value))
+        engine.ip = back = slot + SLOT_RET
+        core.emit(CReturned(core.clock, core.index, back, name, value))
 
 
 assert PAGE_SIZE % SLOT_SIZE == 0  # a slot never straddles pages

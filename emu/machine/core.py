@@ -24,6 +24,7 @@ from emu.machine.stop_points import StopPoints
 
 _RF, _LMA = int(Rflags.RF), int(Efer.LMA)
 _TF_RF = int(Rflags.TF | Rflags.RF)
+_NMI_VECTOR, _NMI = int(Vector.NMI), EventType.NMI
 _UNTIL, _LIMIT = EndKind.UNTIL, EndKind.LIMIT
 
 
@@ -118,7 +119,7 @@ class Core(Exceptions):
             if cpu.shadow:
                 return True
             self.nmi_pending, self.halted = 0, False
-            self.deliver(Interruption(Vector.NMI, EventType.NMI, cpu.ip, injected=True))
+            self.deliver(Interruption(_NMI_VECTOR, _NMI, cpu.state.rip, injected=True))
             return False
         if not self.apic.irr:
             if not self.stops.quiet:
@@ -142,14 +143,15 @@ class Core(Exceptions):
         return End(EndKind.LIMIT, self.cpu.ip) if self.clock >= limit else None
 
     def _run(self, limit: int) -> End | None:
-        deadline = self.deadline
-        if deadline is not None and self.clock < deadline < limit:
+        clock, deadline = self.clock, self.deadline
+        if deadline is not None and clock < deadline < limit:
             limit = deadline
         passed, self._passed = self._passed, None
         steps = self.debug.begin()
         if steps:
-            limit = min(limit, self.clock + steps)
-        stop = self._execute(limit - self.clock, step_over=passed == (self.clock, self.cpu.ip))
+            limit = min(limit, clock + steps)
+        step_over = passed is not None and passed == (clock, self.cpu.state.rip)
+        stop = self._execute(limit - clock, step_over=step_over)
         kind = stop.kind
         if kind is BREAK:
             return self._at_stop(stop.ip)
@@ -198,23 +200,25 @@ class Core(Exceptions):
 
     def _execute(self, count: int, *, step_over: bool) -> Stop:
         """The engine runs; the clock and the recorder follow."""
-        self.flush_stale_code()
-        ip = self.cpu.ip if count == 1 else -1
-        stop = self.cpu.run(count, step_over=step_over)
+        cpu = self.cpu
+        if self._code_generation != self.memory.code_generation:
+            self.flush_stale_code()
+        ip = cpu.ip if count == 1 else -1
+        stop = cpu.run(count, step_over=step_over)
         if self.alignment.on:
             stop = self.alignment.judge(stop)
         if stop.ip == ip and stop.kind is COUNT and not repeats_itself(self.read_code(ip, 15)):
             # It writes to its own page: the engine begins it again, and counts it twice, so one step never passes it.
-            stop = self.cpu.run(2, step_over=True)
+            stop = cpu.run(2, step_over=True)
             stop.retired = 1
-        if self.cpu.notes:
+        if cpu.notes:
             self._tell_notes()
         if self._recorder is not None:
             self._recorder.flush(self.clock, stop.retired)
         self.clock += stop.retired
-        if self.cpu.mmio_writes:
-            writes = tuple(self.cpu.mmio_writes)
-            self.cpu.mmio_writes.clear()
+        if cpu.mmio_writes:
+            writes = tuple(cpu.mmio_writes)
+            cpu.mmio_writes.clear()
             for address, size, value in writes:
                 self._device_at(address).write(self, address, size, value)
         return stop
@@ -222,8 +226,9 @@ class Core(Exceptions):
     def flush_stale_code(self) -> None:
         """Drop translations of code that the host has written since."""
         if self._code_generation != self.memory.code_generation:
+            frames = self.memory.code_changed_since(self._code_generation)
             self._code_generation = self.memory.code_generation
-            self.cpu.flush_code()
+            self.cpu.forget_code(frames)
 
     @property
     def recording(self) -> bool:
@@ -255,29 +260,29 @@ class Core(Exceptions):
 
     def _at_stop(self, ip: int) -> End | None:
         """Before an instruction with a stop on it: breakpoint first, then a C function or semantics."""
-        here = (self.clock, ip)
-        if ip in self.stops.breakpoints and self._reported != here:
+        stops, here = self.stops, (self.clock, ip)
+        if ip in stops.breakpoints and self._reported != here:
             self._reported = here
             return End(EndKind.BREAKPOINT, ip)
         self._reported = None
-        if ip in self.stops.milestones:
+        if ip in stops.milestones:
             self.emit(Passed(self.clock, self.index, ip))
         site = self.sites.get(ip)
         if site is not None:
             site(self)
             return None
-        mnemonic = self.stops.special.get(ip)
+        mnemonic, state = stops.special.get(ip), self.cpu.state
         self._passed = here
-        if not self.cpu.state.efer & _LMA:
+        if not state.efer & _LMA:
             self._pass_outside_long_mode(ip)
         elif mnemonic is not None:
             try:
-                flags = self.cpu.flags
+                flags = state.eflags
                 if semantics.BEFORE[mnemonic](self):
                     self._passed = None
                     if self._end is None and mnemonic not in semantics.EXECUTING:
                         # TF as it was when the instruction began; SYSRET's takes effect at once.
-                        self.debug.retired(steps=self.cpu.flags if mnemonic in semantics.SYSRET else flags)
+                        self.debug.retired(steps=state.eflags if mnemonic in semantics.SYSRET else flags)
             except CpuFault as fault:
                 self._passed = None
                 self._raise(fault)
@@ -309,10 +314,9 @@ class Core(Exceptions):
         if self._recorder is not None:
             self._recorder.single(self.clock, self.cpu.ip)
         self.debug.begin()
-        self.cpu.ip += size
-        if self.cpu.state.eflags & _RF:
-            self.cpu.flags &= ~_RF
-        self.cpu.clear_shadow()
+        if size:
+            self.cpu.ip += size
+        self.cpu.end_instruction()
         self.clock += 1
 
     def execute_one(self) -> Stop:

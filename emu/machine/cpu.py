@@ -6,17 +6,20 @@ written back before the next one. Together with engine.py and hooks.py this is t
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Iterable
 
 from unicorn import x86_const as x86
 
-from emu.arch import ARITHMETIC_FLAGS, Cr4, Efer, PageFault, Rflags, Vector
+from emu.arch import ARITHMETIC_FLAGS, PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rflags, Vector
 from emu.machine import engine
 from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
-from emu.machine.stop import BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
+from emu.machine.stop import BREAK, BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
 
 _DR7_ENABLED = 0xFF
+_PG = int(Cr0.PG)
+_BEFORE = engine.picked(("rip", 0, "Q"), ("hflags", 0, "I"), ("cr", 8 * 2, "Q"), ("dr", 8 * 6, "Q"))
+"""RIP, hflags, CR2 and DR6 in a saved context."""
 MAX_INSTRUCTION = 15
 """Bytes."""
 
@@ -50,27 +53,27 @@ class Cpu(HookedEngine):
         return again
 
     def _start(self, count: int, step_over: bool) -> Stop:
-        self._write_back()
-        ip, cr2, dr6 = self.state.rip, self._cr[2], self._dr[6]
+        if self._dirty or self._stale_tlb:
+            self._write_back()
+        ip, hflags, cr2, dr6 = _BEFORE.unpack_from(self.state)
         passes = step_over and ip in self._stops and ip not in self._quiet and ip not in self._noted
         self._pass_ip = ip if passes else -1
         self._stop = None
-        in_user_mode = self.state.hflags & 3 == 3 or (passes and ip in self._leaving)
-        counting_only = in_user_mode and not self._hooks_in_user_mode
-        lookout = self._lookout
+        hooks, lookout = self._code_hooks, self._lookout
+        counting_only = not self._hooks_in_user_mode and (hflags & 3 == 3 or (passes and ip in self._leaving))
         if lookout is not None:
-            self._code_hooks.only_count(lookout.alone())
+            hooks.only_count(lookout.alone())
         elif counting_only:
-            self._code_hooks.only_count()
+            hooks.only_count()
         keyboard.stop = self._stop_now
         self._begin.value, self._count.value = ip, count
         status = engine.emu_start(self._uch, self._begin, engine.NOWHERE, engine.NOWHERE, self._count)
         keyboard.stop = None
         if lookout is not None:
-            self._code_hooks.all()
+            hooks.all()
             lookout.away()
-        elif counting_only or not self._code_hooks.known:
-            self._code_hooks.all()
+        elif counting_only or not hooks.known:
+            hooks.all()
         self._pass_ip = -1
         engine.context_save(self._uch, self._saved)
         if keyboard.pressed:
@@ -99,6 +102,9 @@ class Cpu(HookedEngine):
                 stop = Stop(HALT, counter, state.rip)
             return stop
         kind = stop.kind
+        if kind is BREAK:
+            stop.retired, stop.ip = counter - 1, state.rip
+            return stop
         if stop.retired >= 0:  # the hook has read the counter, which includes its instruction
             if kind is SYSCALL or kind is SYSENTER or kind is MMIO:
                 self._settle_flags()
@@ -148,6 +154,22 @@ class Cpu(HookedEngine):
             engine.reg_write(self._uch, x86.UC_X86_REG_CR3, self._cr3_at)
             self._stale_tlb = False
 
+    def forget_code(self, frames: Iterable[int]) -> None:
+        """Drop the translations of what lies in these frames of physical memory: the host has written there.
+
+        The engine wants linear addresses. Without paging those are the physical ones; its TLB knows others, before and
+        after.
+        """
+        self._stale_tlb = True
+        self._write_back()
+        control = self._cr[0]
+        self._cr[0] = control & ~_PG
+        engine.context_restore(self._uch, self._saved)
+        for frame in frames:
+            self._uc.ctl_remove_cache(frame * PAGE_SIZE, (frame + 1) * PAGE_SIZE)
+        self._cr[0] = control
+        self._dirty = self._stale_tlb = True
+
     def flush_tlb(self) -> None:
         """Page tables changed behind the engine's back."""
         self._stale_tlb = True
@@ -174,12 +196,12 @@ class Cpu(HookedEngine):
     @property
     def context(self) -> memoryview:
         """The saved context as it lies in memory; for reading only, at rest."""
-        return memoryview((ctypes.c_char * self._context_size).from_address(self._context_address))
+        return self._bytes
 
     # --- snapshot ---------------------------------------------------------------------------------------------------
     def save(self) -> bytes:
         """The whole context, at rest."""
-        return ctypes.string_at(self._context_address, self._context_size)
+        return self._bytes.tobytes()
 
     @property
     def breakpoints(self) -> int:
@@ -188,6 +210,6 @@ class Cpu(HookedEngine):
 
     def load(self, saved: bytes) -> None:
         """Back to a saved context; the TLB is flushed."""
-        ctypes.memmove(self._context_address, saved, self._context_size)
+        self._bytes[:] = saved
         self._dirty = True
         self._stale_tlb = True

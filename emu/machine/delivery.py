@@ -19,7 +19,7 @@ from emu.arch import (
 )
 from emu.events import Delivered, DoubleFault, EventType, Frame, Shutdown
 from emu.machine.descriptors import CpuFault, Descriptor, Gate, mark_accessed, read_descriptor
-from emu.machine.linear import SUPERVISOR_WRITE
+from emu.machine.linear import SUPERVISOR_WRITE, LinearMemory
 from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, SS
 from emu.record import record
@@ -31,7 +31,7 @@ _BY_INSTRUCTION = frozenset({EventType.SWINT, EventType.SWEXC, EventType.PRIV_SW
 _BY_PROGRAM = EventType.SWINT, EventType.SWEXC
 _DR7_GD = 1 << 13
 _STACK_ALIGNMENT = 16
-_FIVE, _SIX = struct.Struct("<5Q"), struct.Struct("<6Q")
+_ONE, _FIVE = struct.Struct("<Q"), struct.Struct("<5Q")
 _HWEXC, _NMI, _DB = EventType.HWEXC, EventType.NMI, int(Vector.DB)
 _NO_FAULTS = frozenset((int(Vector.DB), int(Vector.DF), int(Vector.MC)))
 """Exceptions that are traps or aborts."""
@@ -101,74 +101,79 @@ def _after(core: Exceptions, current: Interruption, fault: CpuFault) -> Interrup
 
 def _through_idt(core: Exceptions, event: Interruption) -> None:
     cpu, linear, state = core.cpu, core.linear, core.cpu.state
-    gate = _gate(core, event)
-    code = _code_segment(core, gate, event)
-    old_cpl = cpu.cpl
-    new_cpl = old_cpl if code.conforming else code.dpl
-    stack = _stack(core, gate, event, old_cpl, new_cpl)
-    if not is_canonical(gate.offset):
-        raise CpuFault(Vector.GP, event.ext, f"gate {event.vector:#x}: non-canonical handler {gate.offset:#x}")
-    flags = cpu.flags
-    frame = Frame(event.ip, cpu.selector(CS), flags | _saved_rf(event), cpu.sp, cpu.selector(SS))
-    words = [frame.ip, frame.cs, frame.flags, frame.sp, frame.ss]
+    sp, _, old_cpl, flags, gs_base, kernel_gs_base, _ = cpu.glance()
+    gate, code, new_cpl, stack = core.lookups.find(_way_in, event.vector, event.ext, old_cpl)
+    if stack is None:
+        stack = sp
+    frame = Frame(event.ip, cpu.selector(CS), flags | _saved_rf(event), sp, cpu.selector(SS))
+    pushed = _FIVE.pack(frame.ip, frame.cs, frame.flags, sp, frame.ss)
     if event.error_code is not None:
-        words.insert(0, event.error_code)
-    top = (stack & -_STACK_ALIGNMENT) - 8 * len(words)
+        pushed = _ONE.pack(event.error_code) + pushed
+    top = (stack & -_STACK_ALIGNMENT) - len(pushed)
     try:
-        linear.write(top, (_FIVE if len(words) == 5 else _SIX).pack(*words), SUPERVISOR_WRITE)
+        linear.write(top, pushed, SUPERVISOR_WRITE)
     except PageFaultError as fault:
-        raise _stack_fault(event, _first_fault(core, top, len(words), fault)) from None
+        raise _stack_fault(event, _first_fault(core, top, len(pushed) // 8, fault)) from None
     mark_accessed(linear, gate.selector, code)
     if core.debug.busy:
-        core.debug.note_frame(top, 8 * len(words))
+        core.debug.note_frame(top, len(pushed))
     if event.vector == _DB and event.ext:
         state.dr[7] &= ~_DR7_GD
-    gs_base, kernel_gs_base = cpu.gs_base, cpu.kernel_gs_base
     cpu.load_code_segment((gate.selector & ~3) | new_cpl, code.flags, new_cpl)
     if new_cpl != old_cpl:
         cpu.load_stack_segment(new_cpl, new_cpl << 13, limit=0)
-    cpu.sp = top
-    cpu.flags = flags & ~(_CLEARED | (_IF if gate.type == 0xE else 0))
     cpu.clear_shadow()
-    cpu.ip = gate.offset
+    cpu.jump(gate.offset, flags & ~(_CLEARED | (_IF if gate.type == 0xE else 0)), top)
     if event.type is _NMI:
         core.nmi_blocked = True
     core.emit(
         Delivered(
             core.clock, core.index, event.ip, event.vector, event.type, event.error_code, frame,
             top + (0 if event.error_code is None else 8), gate.ist, gate.offset, gs_base, kernel_gs_base,
-            int(state.cr[2]), event.injected,
+            cpu.cr2, event.injected,
         )
     )  # fmt: skip
 
 
-def _gate(core: Exceptions, event: Interruption) -> Gate:
+def _way_in(linear: LinearMemory, vector: int, ext: int, cpl: int) -> tuple[Gate, Descriptor, int, int | None]:
+    """The gate of an event with this EXT bit at this CPL, its code segment, the new CPL, and RSP to push on, None if
+    that does not change."""
+    gate = _gate(linear, vector, ext, cpl)
+    code = _code_segment(linear, gate, vector, ext, cpl)
+    new_cpl = cpl if code.conforming else code.dpl
+    stack = _stack(linear, gate, ext, cpl, new_cpl)
+    if not is_canonical(gate.offset):
+        raise CpuFault(Vector.GP, ext, f"gate {vector:#x}: non-canonical handler {gate.offset:#x}")
+    return gate, code, new_cpl, stack
+
+
+def _gate(linear: LinearMemory, vector: int, ext: int, cpl: int) -> Gate:
     """The IDT entry, after its checks (SDM 6.12.1.3 and the pseudocode of INT n)."""
-    vector, idt = event.vector, core.cpu.state.idt
-    code = vector << 3 | 2 | event.ext
+    idt = linear.cpu.state.idt
+    code = vector << 3 | 2 | ext
     if vector * 16 + 15 > idt.limit:
         raise CpuFault(Vector.GP, code, f"vector {vector:#x} beyond the IDT limit {idt.limit:#x}")
     try:
-        gate = Gate.parse(core.linear.read(idt.base + vector * 16, 16))
+        gate = Gate.parse(linear.read(idt.base + vector * 16, 16))
     except PageFaultError as fault:
         raise CpuFault.from_page(fault, f"gate {vector:#x}") from None
     if gate.type not in (0xE, 0xF):
         raise CpuFault(Vector.GP, code, f"gate {vector:#x}: type {gate.type:#x} is neither interrupt nor trap gate")
-    if event.type in _BY_PROGRAM and gate.dpl < core.cpu.cpl:
-        raise CpuFault(Vector.GP, code, f"gate {vector:#x}: DPL {gate.dpl} below CPL {core.cpu.cpl}")
+    if not ext and gate.dpl < cpl:
+        raise CpuFault(Vector.GP, code, f"gate {vector:#x}: DPL {gate.dpl} below CPL {cpl}")
     if not gate.present:
         raise CpuFault(Vector.NP, code, f"gate {vector:#x} is not present")
     return gate
 
 
-def _code_segment(core: Exceptions, gate: Gate, event: Interruption) -> Descriptor:
+def _code_segment(linear: LinearMemory, gate: Gate, vector: int, ext: int, cpl: int) -> Descriptor:
     """The gate's code segment, after its checks."""
-    what = f"gate {event.vector:#x}"
+    what = f"gate {vector:#x}"
     if not gate.selector & 0xFFFC:
-        raise CpuFault(Vector.GP, event.ext, f"{what}: null code selector")
-    code = (gate.selector & 0xFFFC) | event.ext
-    descriptor = read_descriptor(core.linear, gate.selector, event.ext, what)
-    if not descriptor.is_code or descriptor.dpl > core.cpu.cpl:
+        raise CpuFault(Vector.GP, ext, f"{what}: null code selector")
+    code = (gate.selector & 0xFFFC) | ext
+    descriptor = read_descriptor(linear, gate.selector, ext, what)
+    if not descriptor.is_code or descriptor.dpl > cpl:
         raise CpuFault(Vector.GP, code, f"{what}: selector {gate.selector:#x} is no code segment that may be entered")
     if not descriptor.present:
         raise CpuFault(Vector.NP, code, f"{what}: code segment {gate.selector:#x} is not present")
@@ -177,23 +182,23 @@ def _code_segment(core: Exceptions, gate: Gate, event: Interruption) -> Descript
     return descriptor
 
 
-def _stack(core: Exceptions, gate: Gate, event: Interruption, old_cpl: int, new_cpl: int) -> int:
-    """RSP to push on: IST, TSS.spN, or the current stack (SDM 6.14.2, 6.14.5)."""
+def _stack(linear: LinearMemory, gate: Gate, ext: int, old_cpl: int, new_cpl: int) -> int | None:
+    """RSP to push on: IST, TSS.spN, or (None) the current stack (SDM 6.14.2, 6.14.5)."""
     if gate.ist:
         offset = 36 + 8 * (gate.ist - 1)
     elif new_cpl < old_cpl:
         offset = 4 + 8 * new_cpl
     else:
-        return core.cpu.sp
-    tss = core.cpu.state.tr
+        return None
+    tss = linear.cpu.state.tr
     if offset + 7 > tss.limit:
-        raise CpuFault(Vector.TS, (tss.selector & 0xFFFC) | event.ext, f"TSS limit {tss.limit:#x} too small")
+        raise CpuFault(Vector.TS, (tss.selector & 0xFFFC) | ext, f"TSS limit {tss.limit:#x} too small")
     try:
-        stack = core.linear.read_u64(tss.base + offset)
+        stack = linear.read_u64(tss.base + offset)
     except PageFaultError as fault:
         raise CpuFault.from_page(fault, "TSS") from None
     if not is_canonical(stack):
-        raise CpuFault(Vector.SS, event.ext, f"TSS: non-canonical stack pointer {stack:#x}")
+        raise CpuFault(Vector.SS, ext, f"TSS: non-canonical stack pointer {stack:#x}")
     return stack
 
 

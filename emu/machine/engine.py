@@ -27,8 +27,9 @@ COUNTER_OFFSET = 1368
 """Of emu_counter in the engine struct; emu_count follows it."""
 
 # What every run calls, without the binding's argument types, whose conversions take as long as the calls. What these
-# get is of the right type already: handles and addresses as ctypes objects, numbers of 32 bits as int.
-_library = ctypes.CDLL(uclib._name)
+# get is of the right type already: handles and addresses as ctypes objects, numbers of 32 bits as int. Python's lock is
+# kept: to give it up and take it again, at each call and in each callback, costs more than most of the calls.
+_library = ctypes.PyDLL(uclib._name)
 emu_start, emu_stop = _library["uc_emu_start"], _library["uc_emu_stop"]
 context_save, context_restore = _library["uc_context_save"], _library["uc_context_restore"]
 reg_read, reg_write = _library["uc_reg_read"], _library["uc_reg_write"]
@@ -64,6 +65,11 @@ class Segment(ctypes.Structure):
     flags: int
 
 
+_SEGMENT = struct.Struct("<I4xQII")
+GENERAL_REGISTERS = slice(40, 40 + 16 * 8)
+"""Bytes of a saved context: RAX RCX RDX RBX RSP RBP RSI RDI R8 ... R15."""
+BASE_IN_SEGMENT = 8
+"""Where a Segment has its base."""
 _FIELDS: tuple[tuple[str, int, type], ...] = (
     ("regs", 40, ctypes.c_uint64 * 16),
     ("rip", 168, ctypes.c_uint64),
@@ -148,6 +154,17 @@ def view(context: unicorn.UcContext) -> SavedCpu:
     return SavedCpu.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
 
 
+def picked(*parts: tuple[str, int, str]) -> struct.Struct:
+    """What reads parts of a saved context, all at once: its field, bytes from the field's start, and format of each, in
+    the order in which they lie there."""
+    text, at = "<", 0
+    for name, offset, code in parts:
+        start = getattr(SavedCpu, name).offset + offset
+        text += f"{start - at}x{code}"
+        at = start + struct.calcsize(f"<{code}")
+    return struct.Struct(text)
+
+
 def context_size(uc: Uc) -> int:
     """Bytes of a saved context."""
     uclib.uc_context_size.restype = ctypes.c_size_t
@@ -162,7 +179,7 @@ def handle(uc: Uc) -> int:
 
 def set_selector(segment: Segment, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
     """Load a segment cache."""
-    segment.selector, segment.flags, segment.base, segment.limit = selector, flags, base, limit
+    _SEGMENT.pack_into(segment, 0, selector, base, limit, flags)
 
 
 def expect(what: str, found: object, wanted: object) -> None:

@@ -13,7 +13,6 @@ from emu.machine import engine
 from emu.machine.code_hooks import NOWHERE, Lookout
 from emu.machine.cpu import Cpu
 from emu.machine.memory import Memory
-from emu.machine.registers import CS
 from emu.machine.stop import BREAK, COUNT, Stop
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class GlidingCpu(Cpu):
         """
         if not self._code_hooks.known or (self.state.rip in self._stops and self.state.rip not in self._quiet):
             return None
-        if self.state.segs[CS].base:  # 16- or 32-bit code: hooks see linear addresses
+        if self._cs.base:  # 16- or 32-bit code: hooks see linear addresses
             return None
         if self._listed is None:
             self._listed = Lookout(self._hook_of_all, self._code_hooks)
@@ -117,7 +116,7 @@ class GlidingCpu(Cpu):
         self._newest = address
         if retired:
             state = self.peek()
-            if state.segs[CS].base:  # 16- or 32-bit code: the address is a linear one
+            if self._cs.base:  # 16- or 32-bit code: the address is a linear one
                 self._give_up(Stop(BREAK, -1, address))
                 return
             state.rip, state.eflags = address, self._live_flags()

@@ -54,8 +54,8 @@ class HookedEngine(Registers):
         self._context = self._uc.context_save()
         self._saved = self._context.context
         super().__init__(engine.view(self._context))
-        self._context_size = engine.context_size(self._uc)
-        self._context_address = ctypes.addressof(self.state)
+        whole = (ctypes.c_char * engine.context_size(self._uc)).from_address(ctypes.addressof(self.state))
+        self._bytes = memoryview(whole).cast("B")
         self._counter = ctypes.c_uint64.from_address(engine.handle(self._uc) + engine.COUNTER_OFFSET)
         self._begin, self._count = ctypes.c_uint64(), ctypes.c_size_t()
         self._stale_tlb = False
@@ -155,18 +155,19 @@ class HookedEngine(Registers):
         stops = self._stops
 
         def on_code(_uc: int, address: int) -> None:
-            if address not in stops:
-                return  # between two stops that share a hook
-            if address in self._noted:
+            if address in self._quiet or address not in stops:
+                return  # to be passed, or between two stops that share a hook
+            register = self._canonical.get(address)
+            if register is not None and address != self._pass_ip:
+                if not is_canonical(self._live(register)):
+                    self._stop = Stop(BREAK, -1, address)
+                    stop_engine(uch)
+            elif address in self._noted:
                 save(uch, context)
-                self.notes.append(
-                    (self._counter.value - 1, ctypes.string_at(self._context_address, self._context_size))
-                )
+                self.notes.append((self._counter.value - 1, self._bytes.tobytes()))
             elif address == self._pass_ip:
                 self._pass_ip = -1
-            elif address in self._canonical and is_canonical(self._live(self._canonical[address])):
-                pass
-            elif address not in self._quiet:
+            else:
                 self._stop = Stop(BREAK, -1, address)
                 stop_engine(uch)
 
@@ -285,7 +286,8 @@ class HookedEngine(Registers):
 
     def _live(self, number: int) -> int:
         """A general register inside a hook."""
-        return self._live_register(_REGISTER_IDS[number])
+        engine.reg_read(self._uch, _REGISTER_IDS[number], self._live_at)
+        return self._live_value.value
 
     def _live_flags(self) -> int:
         """RFLAGS inside a hook, the lazy ones worked out."""
@@ -302,7 +304,7 @@ class HookedEngine(Registers):
 
     def show(self, context: bytes) -> None:
         """Registers read as in a noted context, or one saved at rest; write nothing before the saved one is back."""
-        ctypes.memmove(self._context_address, context, self._context_size)
+        self._bytes[:] = context
 
     def trace(self, on_instruction: Callable[[int], None] | None) -> None:
         """Call `on_instruction(address)` before every instruction; None ends it.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from operator import itemgetter
 
 from emu.arch import PAGE_SIZE
 from emu.machine.cpu import Cpu
-from emu.machine.engine import SavedCpu
+from emu.machine.engine import picked
 from emu.machine.memory import Memory
 from emu.machine.paging import Access, PagingMode, Pte, walk
 
@@ -22,8 +21,7 @@ USER_READ = Access(user=True)
 USER_FETCH = Access(user=True, fetch=True)
 SUPERVISOR_FETCH = Access(fetch=True)
 
-_FLAGS, _CR, _EFER = (getattr(SavedCpu, name).offset for name in ("eflags", "cr", "efer"))
-_CONTROLS = struct.Struct(f"<{_FLAGS + 2}xc{_CR - _FLAGS - 3}x8s16x16s{_EFER - _CR - 40}x8s")
+_CONTROLS = picked(("eflags", 2, "c"), ("cr", 0, "8s"), ("cr", 8 * 3, "16s"), ("efer", 0, "8s"))
 """What decides about an access, out of a saved context: RFLAGS bits 16 to 23, with AC; CR0; CR3 and CR4; EFER."""
 _LASTING = ~int(Pte.A | Pte.D)
 """The engine sets accessed and dirty bits, which do not matter to a translation."""

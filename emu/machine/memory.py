@@ -16,10 +16,11 @@ from emu.record import record
 
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
-memcmp = ctypes.CDLL(None).memcmp
+_libc = ctypes.PyDLL(None)  # which keeps Python's lock: to give it up costs as much as the call
+memcmp = _libc.memcmp
 memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 """C's, of host addresses: 0 if so many bytes are equal."""
-_memmove = ctypes.CDLL(None).memmove
+_memmove = _libc.memmove
 _memmove.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _U64 = struct.Struct("<Q")
 Interval = tuple[int, int]
@@ -68,8 +69,11 @@ class Memory:
         self._code_ranges: tuple[Interval, ...] = ()
         """Physical addresses of these frames, neighbours together."""
         self.code_generation = 0
-        """Counts host writes that changed such a frame: a CPU that has seen a lower one must drop its translations."""
-        self._known_to_hold_code: dict[tuple[Interval, ...], bool] = {}
+        """Counts host writes that changed such a frame: a CPU that has seen a lower one must drop translations."""
+        self._code_changed: dict[int, int] = {}
+        """Frame -> `code_generation` when the host changed it last."""
+        self._without_code: tuple[Interval, ...] | None = None
+        """Places that were found to hold no translated code last."""
         self._latest: RamSnapshot | None = None
         """The snapshot that was made or restored last."""
 
@@ -85,10 +89,8 @@ class Memory:
     def write(self, address: int, data: bytes) -> None:
         """Store bytes; translated code of these frames is dropped before the guest runs again."""
         self._check(address, len(data))
-        if self.code_frames:
-            frames = range(address // PAGE_SIZE, (address + len(data) - 1) // PAGE_SIZE + 1)
-            if any(f in self.code_frames for f in frames) and self.ram[address : address + len(data)] != data:
-                self.code_generation += 1
+        if address // PAGE_SIZE in self.code_frames or address % PAGE_SIZE + len(data) > PAGE_SIZE:
+            self._note_changes(address, data)
         self.ram[address : address + len(data)] = data
         self.reach(address + len(data))
 
@@ -129,14 +131,14 @@ class Memory:
         if frame not in self.code_frames:
             self.code_frames.add(frame)
             self._code_ranges = _ranges(self.code_frames)
-            self._known_to_hold_code.clear()
+            self._without_code = None
 
     def snapshot(self) -> RamSnapshot:
         """A copy of everything that the guest could have written; the same one again if it has written nothing since
         the last."""
         latest, used = self._latest, self.used
         if latest is None or len(latest.data) != used or memcmp(self.host_address, address_of(latest.data), used):
-            latest = self._latest = RamSnapshot(ctypes.string_at(self.host_address, used))
+            latest = self._latest = RamSnapshot(self.ram[:used])
         return latest
 
     def restore(self, snapshot: RamSnapshot, where: tuple[Interval, ...] | None = None) -> None:
@@ -151,8 +153,9 @@ class Memory:
             for low, high in where:
                 _memmove(here + low, there + low, high - low)
             return
-        if self._code_differs(snapshot.data):
-            self.code_generation += 1
+        for low, high in self._code_ranges:
+            if high > size or memcmp(here + low, address_of(snapshot.data) + low, high - low):
+                self._note_changes(low, snapshot.data[low:high].ljust(high - low, b"\0"))
         _memmove(here, snapshot.data, size)
         if self.used > size:
             ctypes.memset(here + size, 0, self.used - size)
@@ -160,23 +163,24 @@ class Memory:
 
     def _holds_code(self, where: tuple[Interval, ...]) -> bool:
         """Whether translated code may lie there."""
-        known = self._known_to_hold_code.get(where)
-        if known is None:
-            known = any(low < end and start < high for low, high in where for start, end in self._code_ranges)
-            self._known_to_hold_code[where] = known
-        return known
-
-    def _code_differs(self, data: bytes) -> bool:
-        """Whether any frame that may hold translated code is not what it was."""
-        here = self.host_address
-        there = address_of(data)
-        for low, high in self._code_ranges:
-            if high <= len(data):
-                if memcmp(here + low, there + low, high - low):
-                    return True
-            elif self.ram[low:high] != data[low:high].ljust(high - low, b"\0"):
+        if where is not self._without_code:  # the same tuple comes again and again
+            if any(low < end and start < high for low, high in where for start, end in self._code_ranges):
                 return True
+            self._without_code = where
         return False
+
+    def _note_changes(self, address: int, data: bytes) -> None:
+        """These bytes are about to be written: note which translated code they change."""
+        end = address + len(data)
+        for frame in range(address // PAGE_SIZE, -(-end // PAGE_SIZE)):
+            low, high = max(address, frame * PAGE_SIZE), min(end, (frame + 1) * PAGE_SIZE)
+            if frame in self.code_frames and self.ram[low:high] != data[low - address : high - address]:
+                self.code_generation += 1
+                self._code_changed[frame] = self.code_generation
+
+    def code_changed_since(self, generation: int) -> list[int]:
+        """Numbers of the frames whose code the host has changed since `code_generation` was this."""
+        return [frame for frame, changed in self._code_changed.items() if changed > generation]
 
 
 def _ranges(frames: set[int]) -> tuple[tuple[int, int], ...]:

@@ -13,6 +13,7 @@ from emu.machine.device import Device
 from emu.machine.end import End, EndKind
 from emu.machine.glide import GlidingCpu
 from emu.machine.linear import SUPERVISOR_FETCH, USER_FETCH, LinearMemory
+from emu.machine.lookups import Lookups
 from emu.machine.memory import Memory
 from emu.machine.paging import PageFaultError
 from emu.machine.profile import Profile
@@ -66,6 +67,7 @@ class Processor:
         self.memory = board.memory
         self.cpu = GlidingCpu(index, board.memory)
         self.linear = LinearMemory(self.cpu, board.memory)
+        self.lookups = Lookups(self.cpu, board.memory)
         self.apic = LocalApic(index)
         self.msrs = dict(msr.OWN_RESET)
         self.clock = 0

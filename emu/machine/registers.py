@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ctypes import c_uint64
+from ctypes import c_uint64, sizeof
 
 from emu.arch import Rflags
-from emu.machine.engine import SavedCpu, set_selector
+from emu.machine.engine import BASE_IN_SEGMENT, SavedCpu, Segment, picked, set_selector
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
@@ -14,12 +14,19 @@ ES, CS, SS, DS, FS, GS = range(6)
 _SHADOW = 1 << 3
 """hflags: interrupts inhibited for one instruction (STI, MOV SS)."""
 _CPL = 3
-_IF = int(Rflags.IF)
+_IF, _RF = int(Rflags.IF), int(Rflags.RF)
 _CS32, _SS32, _ADD_BASES = 1 << 4, 1 << 5, 1 << 6
 _CODE64_HFLAGS = _CS32 | _SS32 | 1 << 15
 """hflags of a 64-bit code segment: CS32, SS32, CS64."""
 _LONG, _BIG = 1 << 21, 1 << 22
 """L and D/B in a segment's flags."""
+
+
+_GLANCE = picked(
+    ("regs", 8 * RSP, "Q"), ("rip", 0, "Q"), ("eflags", 0, "Q"), ("hflags", 0, "I"),
+    ("segs", sizeof(Segment) * GS + BASE_IN_SEGMENT, "Q"), ("cr", 8 * 3, "Q"), ("kernel_gs_base", 0, "Q"),
+)  # fmt: skip
+"""RSP, RIP, RFLAGS, hflags, GS_BASE, CR3 and KERNEL_GS_BASE in a saved context."""
 
 
 class Registers:
@@ -28,8 +35,9 @@ class Registers:
     def __init__(self, state: SavedCpu) -> None:
         self.state = state
         # Views into the context, made once: each access through `state` would make them anew.
-        self._regs, self._segs, self._cr, self._dr = state.regs, state.segs, state.cr, state.dr
-        self._cs, self._ss, self._fs, self._gs = (state.segs[segment] for segment in (CS, SS, FS, GS))
+        self._regs, self._cr, self._dr = state.regs, state.cr, state.dr
+        self._segs: tuple[Segment, ...] = tuple(state.segs)
+        _, self._cs, self._ss, _, self._fs, self._gs = self._segs
         self._dirty = False
 
     def register(self, number: int) -> int:
@@ -53,6 +61,11 @@ class Registers:
         """Write general registers whose encodings follow each other; values are unsigned 64-bit."""
         self._regs[first : first + len(values)] = values
         self._dirty = True
+
+    def glance(self) -> tuple[int, int, int, int, int, int, int]:
+        """What observers are told of most: RSP, RIP, CPL, RFLAGS, GS_BASE, KERNEL_GS_BASE and CR3."""
+        sp, ip, flags, hflags, gs_base, cr3, kernel_gs_base = _GLANCE.unpack_from(self.state)
+        return sp, ip, hflags & _CPL, flags, gs_base, kernel_gs_base, cr3
 
     @property
     def ip(self) -> int:
@@ -84,6 +97,11 @@ class Registers:
         self.state.eflags = int(value) & 0xFFFF_FFFF | 2
         self._dirty = True
 
+    def jump(self, ip: int, flags: int, sp: int) -> None:
+        """Go on at RIP with these RFLAGS and RSP, all unsigned."""
+        self.state.rip, self.state.eflags, self._regs[RSP] = ip, flags & 0xFFFF_FFFF | 2, sp
+        self._dirty = True
+
     @property
     def interrupts_enabled(self) -> bool:
         """RFLAGS.IF."""
@@ -104,10 +122,17 @@ class Registers:
         self.state.hflags &= ~_SHADOW
         self._dirty = True
 
+    def end_instruction(self) -> None:
+        """An instruction is done: RF and a shadow last for one."""
+        state = self.state
+        state.eflags &= ~_RF
+        state.hflags &= ~_SHADOW
+        self._dirty = True
+
     @property
     def long_mode_code(self) -> bool:
         """Whether CS is a 64-bit code segment (not compatibility mode)."""
-        return bool(self._cs.flags & (1 << 21))
+        return bool(self._cs.flags & _LONG)
 
     def selector(self, segment: int) -> int:
         """Selector in a segment register (ES CS SS DS FS GS: 0-5)."""
@@ -115,8 +140,7 @@ class Registers:
 
     def load_code_segment(self, selector: int, flags: int, cpl: int) -> None:
         """CS of 64-bit code with the given descriptor flags, and the privilege level with it."""
-        segment = self._cs
-        segment.selector, segment.base, segment.limit, segment.flags = selector, 0, 0xFFFFFFFF, flags
+        set_selector(self._cs, selector, flags)
         self.state.hflags = (self.state.hflags & ~(_CPL | _ADD_BASES)) | _CODE64_HFLAGS | cpl
         self._dirty = True
 
@@ -128,13 +152,13 @@ class Registers:
     def enter_code_mode(self, cpl: int) -> None:
         """The mode that the hidden parts of CS and SS stand for, at a privilege level."""
         state = self.state
-        code, stack = state.segs[CS].flags, state.segs[SS].flags
+        code, stack = self._cs.flags, self._ss.flags
         hflags = state.hflags & ~(_CPL | _CODE64_HFLAGS | _ADD_BASES) | cpl
         if code & _LONG:
             hflags |= _CODE64_HFLAGS
         else:
             hflags |= (_CS32 if code & _BIG else 0) | (_SS32 if stack & _BIG else 0)
-            if any(state.segs[segment].base for segment in (ES, SS, DS)):
+            if any(self._segs[segment].base for segment in (ES, SS, DS)):
                 hflags |= _ADD_BASES
         state.hflags = hflags
         self._dirty = True

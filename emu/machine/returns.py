@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from emu.arch import Efer, Rflags, Vector, is_canonical
 from emu.events import Frame, Returned
 from emu.machine.descriptors import CpuFault, Descriptor, mark_accessed, read_descriptor
-from emu.machine.linear import SUPERVISOR_READ, USER_READ
+from emu.machine.linear import SUPERVISOR_READ, USER_READ, LinearMemory
 from emu.machine.paging import PageFaultError
 from emu.machine.registers import CS, DS, ES, FS, GS, R11, RCX, RDX, SS
 
@@ -23,7 +23,8 @@ _WORDS = {size: struct.Struct(f"<5{code}") for size, code in ((2, "H"), (4, "I")
 _USER_CODE, _USER_CODE_32, _USER_DATA = 0x00AFFB00, 0x00CFFB00, 0x00CFF300
 _LOW = 0xFFFF_FFFF
 _ALWAYS = int(Rflags.CF | Rflags.PF | Rflags.AF | Rflags.ZF | Rflags.SF | Rflags.TF | Rflags.DF | Rflags.OF | Rflags.NT)
-_NT, _IF, _IOPL, _VIRTUAL = int(Rflags.NT), int(Rflags.IF), int(Rflags.IOPL), int(Rflags.VIF | Rflags.VIP)
+_NT, _RF, _IF, _IOPL = int(Rflags.NT), int(Rflags.RF), int(Rflags.IF), int(Rflags.IOPL)
+_VIRTUAL = int(Rflags.VIF | Rflags.VIP)
 _WIDE = int(Rflags.RF | Rflags.AC | Rflags.ID)
 _UNUSUAL = int(Rflags.TF | Rflags.RF | Rflags.VM | Rflags.VIF | Rflags.VIP)
 _SYSRET_FLAGS = 0x3C7FD7
@@ -34,16 +35,16 @@ _SYSRET_FLAGS = 0x3C7FD7
 def iret(core: Core, size: int) -> bool:
     """IRET in 64-bit mode with `size`-byte words: always pops RIP, CS, RFLAGS, RSP and SS."""
     cpu = core.cpu
-    gs_base, kernel_gs_base, cr3, ip, sp = cpu.gs_base, cpu.kernel_gs_base, cpu.cr3, cpu.ip, cpu.sp
+    sp, ip, cpl, flags, gs_base, kernel_gs_base, cr3 = cpu.glance()
     if not cpu.long_mode_code:
         return False
     # NMIs are unblocked by executing IRET, even by one that faults (SDM 6.7.1).
     core.nmi_blocked = False
-    if cpu.flags & _NT:
+    if flags & _NT:
         raise CpuFault(Vector.GP, 0, "IRETQ with RFLAGS.NT in long mode")
-    frame = _pop(core, sp, size)
-    code = _check_code_segment(core, frame.cs)
-    stack = _check_stack_segment(core, frame.ss, frame.cpl, long_mode=code.long_mode)
+    frame = _pop(core, sp, size, cpl)
+    new_cpl = frame.cs & 3
+    code, stack = core.lookups.find(_segments, frame.cs, frame.ss, cpl)
     if code.long_mode and not is_canonical(frame.ip):
         raise CpuFault(Vector.GP, 0, f"IRETQ: non-canonical RIP {frame.ip:#x}")
     new_sp = frame.sp
@@ -56,26 +57,25 @@ def iret(core: Core, size: int) -> bool:
         if frame.ip > code.limit:
             raise CpuFault(Vector.GP, 0, f"IRETQ: RIP {frame.ip:#x} beyond the limit of CS {frame.cs:#x}")
     core.skip(0)
-    flags = _loadable_flags(cpu.flags, frame.flags, cpu.cpl, size)
-    outward, in_user_mode = frame.cpl > cpu.cpl, cpu.cpl == 3
+    flags = _loadable_flags(flags & ~_RF, frame.flags, cpl, size)
     mark_accessed(core.linear, frame.cs, code)
     cpu.load_segment(CS, frame.cs, code.flags, code.base, code.limit)
     if stack is None:
-        cpu.load_segment(SS, frame.ss, 0x00CF9300 | frame.cpl << 13)
+        cpu.load_segment(SS, frame.ss, 0x00CF9300 | new_cpl << 13)
     else:
         mark_accessed(core.linear, frame.ss, stack)
         cpu.load_segment(SS, frame.ss, stack.flags, stack.base, stack.limit)
-    cpu.enter_code_mode(frame.cpl)
-    if outward:
-        _drop_privileged_segments(core, frame.cpl)
-    cpu.flags, cpu.sp, cpu.ip = flags, new_sp, frame.ip
-    if not in_user_mode:  # user mode's own is a jump like any other
+    cpu.enter_code_mode(new_cpl)
+    if new_cpl > cpl:
+        _drop_privileged_segments(core, new_cpl)
+    cpu.jump(frame.ip, flags, new_sp)
+    if cpl != 3:  # user mode's own is a jump like any other
         core.emit(Returned(core.clock, core.index, ip, "iretq", frame, sp, gs_base, kernel_gs_base, cr3))
     return True
 
 
-def _pop(core: Core, sp: int, size: int) -> Frame:
-    access = USER_READ if core.cpu.cpl == 3 else SUPERVISOR_READ
+def _pop(core: Core, sp: int, size: int, cpl: int) -> Frame:
+    access = USER_READ if cpl == 3 else SUPERVISOR_READ
     if not is_canonical(sp):
         raise CpuFault(Vector.SS, 0, f"IRETQ: non-canonical RSP {sp:#x}")
     try:
@@ -86,15 +86,21 @@ def _pop(core: Core, sp: int, size: int) -> Frame:
     return Frame(ip, cs & 0xFFFF, flags, new_sp, ss & 0xFFFF)
 
 
-def _check_code_segment(core: Core, cs: int) -> Descriptor:
+def _segments(linear: LinearMemory, cs: int, ss: int, cpl: int) -> tuple[Descriptor, Descriptor | None]:
+    """The new CS's and SS's descriptors; None for a null SS that is allowed."""
+    code = _check_code_segment(linear, cs, cpl)
+    return code, _check_stack_segment(linear, ss, cs & 3, long_mode=code.long_mode)
+
+
+def _check_code_segment(linear: LinearMemory, cs: int, cpl: int) -> Descriptor:
     if not cs & 0xFFFC:
         raise CpuFault(Vector.GP, 0, "IRETQ: null CS")
-    code = read_descriptor(core.linear, cs, 0, "IRETQ: CS")
+    code = read_descriptor(linear, cs, 0, "IRETQ: CS")
     rpl, error = cs & 3, cs & 0xFFFC
     if not code.is_code:
         raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is no code segment")
-    if rpl < core.cpu.cpl:
-        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is more privileged than CPL {core.cpu.cpl}")
+    if rpl < cpl:
+        raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} is more privileged than CPL {cpl}")
     if (code.dpl > rpl) if code.conforming else (code.dpl != rpl):
         raise CpuFault(Vector.GP, error, f"IRETQ: CS {cs:#x} has DPL {code.dpl}")
     if not code.present:
@@ -104,13 +110,13 @@ def _check_code_segment(core: Core, cs: int) -> Descriptor:
     return code
 
 
-def _check_stack_segment(core: Core, ss: int, new_cpl: int, *, long_mode: bool) -> Descriptor | None:
+def _check_stack_segment(linear: LinearMemory, ss: int, new_cpl: int, *, long_mode: bool) -> Descriptor | None:
     """The new SS's descriptor; None for a null selector that is allowed."""
     if not ss & 0xFFFC:
         if new_cpl == 3 or not long_mode:
             raise CpuFault(Vector.GP, 0, "IRETQ: null SS")
         return None
-    stack, error = read_descriptor(core.linear, ss, 0, "IRETQ: SS"), ss & 0xFFFC
+    stack, error = read_descriptor(linear, ss, 0, "IRETQ: SS"), ss & 0xFFFC
     if ss & 3 != new_cpl or not stack.is_writable_data or stack.dpl != new_cpl:
         raise CpuFault(Vector.GP, error, f"IRETQ: SS {ss:#x} is no writable data segment of privilege level {new_cpl}")
     if not stack.present:

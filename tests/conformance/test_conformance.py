@@ -10,7 +10,6 @@ import pytest
 from conformance import corpus
 from conformance.cases import GROUPS
 from conformance.rulings import KNOWN_WRONG
-from emu.events import EventType
 from emu.machine import delivery, msr, returns
 from emu.machine.alignment import AlignmentCheck
 from emu.machine.core import Core
@@ -56,10 +55,8 @@ def test_the_differences_that_are_left_are_documented():
 
 
 def _no_dpl_check(patch):
-    check, interrupt = delivery._gate, EventType.EXTINT
-    patch.setattr(
-        delivery, "_gate", lambda core, event: check(core, delivery.Interruption(event.vector, interrupt, event.ip))
-    )
+    check = delivery._gate
+    patch.setattr(delivery, "_gate", lambda linear, vector, _ext, cpl: check(linear, vector, 1, cpl))
 
 
 def _nmis_always_open(patch):

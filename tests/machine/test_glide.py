@@ -5,7 +5,7 @@ from bare import CODE, KERNEL, bare, xapic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu.arch import Rflags
+from emu.arch import PAGE_SIZE, Rflags
 from emu.lab.sweep.state import _REGISTERS
 from emu.machine.glide import glide
 from emu.machine.machine import Machine
@@ -190,8 +190,8 @@ def test_code_that_the_host_has_written_is_what_is_executed():
     it = bare("nop\n nop\n nop\n nop\n hlt")
     it.run(3)
     it.core.cpu.ip = CODE
+    it.machine.memory.note_code((CODE - KERNEL) // PAGE_SIZE)
     it.machine.memory.write(CODE - KERNEL + 1, b"\xfd")  # std
-    it.machine.memory.code_generation += 1
     seen = []
     assert glide(it.core, 6, lambda: seen.append(it.core.cpu.flags & Rflags.DF))
     assert seen == [0, Rflags.DF, Rflags.DF]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from functools import cached_property
 from typing import Protocol
 
 from emu.arch import KERNEL_HALF, Cr4, Rflags
 from emu.machine.core import Core
+from emu.machine.engine import GENERAL_REGISTERS
 from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
@@ -18,8 +18,6 @@ from kernel_stubs.abi26 import is_linux26
 from kernel_stubs.context import Kernel, KernelOops, percpu_address
 
 PT_REGS_SIZE = ctypes.sizeof(PtRegs)
-_REGISTER_BYTES = 16 * 8
-_U64 = struct.Struct("<Q")
 _IF = int(Rflags.IF)
 
 
@@ -44,10 +42,12 @@ class AtRest:
         self._ram = system.machine.memory.ram
         self.image = system.kernel.image
         # The saved contexts stay where they are: look at their arrays once.
-        self._rows = [ctypes.addressof(core.cpu.state.regs) for core in self._machine.cores]
+        self._rows = [core.cpu.context[GENERAL_REGISTERS] for core in self._machine.cores]
         self._states = [core.cpu.state for core in self._machine.cores]
         self._control = [state.cr for state in self._states]
+        self._quadwords = system.machine.memory.quadwords
         self._words: dict[tuple[int, str], int] = {}
+        """Which of them the fields of the per-CPU areas are."""
 
     @cached_property
     def classic(self) -> bool:
@@ -60,7 +60,7 @@ class AtRest:
 
     def raw_registers(self, cpu: int) -> bytes:
         """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 as they lie in memory."""
-        return ctypes.string_at(self._rows[cpu], _REGISTER_BYTES)
+        return self._rows[cpu].tobytes()
 
     def cr2(self, cpu: int) -> int:
         """CR2."""
@@ -99,14 +99,16 @@ class AtRest:
 
     def percpu_word(self, cpu: int, field: str) -> int:
         """A quadword of the per-CPU area; 0 before there is one."""
-        at = self._words.get((cpu, field))
-        if at is None:
+        number = self._words.get((cpu, field))
+        if number is None:
             base = percpu_address(self._kernel, cpu)
             at = self._physical(base + PerCpu.offset(field)) if base else None
             if at is None:
                 return 0
-            self._words[cpu, field] = at
-        return int(_U64.unpack_from(self._ram, at)[0])
+            if at % 8:  # the second of two small fields
+                return int.from_bytes(self._ram[at : at + 8], "little")
+            number = self._words[cpu, field] = at >> 3
+        return self._quadwords[number]
 
     def _physical(self, address: int) -> int | None:
         """Physical address of a kernel linear one; None where a broken kernel has nothing."""
