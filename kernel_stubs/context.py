@@ -117,20 +117,20 @@ class Kernel:
 
     def physical(self, address: int) -> int:
         """Physical address of a kernel linear address, through the initial page tables if it is in no linear map."""
-        if KERNEL_BASE <= address < KERNEL_BASE + 0x4000_0000:
-            return address - KERNEL_BASE + KERNEL_PHYS
         if PAGE_OFFSET <= address < self.linear_map_end:
             return address - PAGE_OFFSET
         page = address & -PAGE_SIZE
         frame = self.machine.translations.get(page)
         if frame is None:
+            if KERNEL_BASE <= address < KERNEL_BASE + 0x4000_0000:
+                return address - KERNEL_BASE + KERNEL_PHYS
             if address < TASK_SIZE_MAX or not is_canonical(address):
                 raise KernelOops(f"unable to handle kernel address {address:#x}")
             entry = PageTables(self.memory, _no_new_tables).entry(INIT_PGD, address)
             if not entry & 1:
                 raise KernelOops(f"unable to handle kernel address {address:#x}")
             frame = self.machine.translations[page] = entry & 0x000F_FFFF_FFFF_F000
-        return frame + address % PAGE_SIZE
+        return frame + address - page
 
     def view(self, kind: type[S], address: int) -> S:
         """A structure in guest memory at a kernel linear address; it must be physically contiguous."""

@@ -35,26 +35,21 @@ class Entry:
     """As the handler found it."""
     registers: bytes
     """RAX..R15 of the interrupted code."""
+    vector: int | None = None
+    """None for SYSCALL and SYSENTER."""
+    ist: int = 0
+    """IST index of its gate, 0 if it has none."""
+    type: EventType | None = None
+
+    @property
+    def is_nmi(self) -> bool:
+        """Whether it is an NMI."""
+        return self.type is _NMI
 
     @property
     def ip(self) -> int:
         """Where its return should go."""
         return self.words[0]
-
-    @property
-    def ist(self) -> int:
-        """IST index of its gate, 0 if it has none."""
-        return self.event.ist if isinstance(self.event, Delivered) else 0
-
-    @property
-    def is_nmi(self) -> bool:
-        """Whether it is an NMI."""
-        return isinstance(self.event, Delivered) and self.event.type is EventType.NMI
-
-    @property
-    def vector(self) -> int | None:
-        """Its vector; None for SYSCALL and SYSENTER."""
-        return self.event.vector if isinstance(self.event, Delivered) else None
 
 
 class Closing(Enum):
@@ -65,6 +60,11 @@ class Closing(Enum):
     CHANGED = "changed"  # out of the innermost entry, to another place than it came from (a fixup)
     REPEAT = "repeat"  # to repeat_nmi: the NMI goes on
     UNKNOWN = "unknown"  # no entry is under way
+
+
+# Names of a module are found several times as fast as members of an enum; these are asked for at each return.
+USER, MATCH, CHANGED, REPEAT = Closing.USER, Closing.MATCH, Closing.CHANGED, Closing.REPEAT
+_NMI = EventType.NMI
 
 
 class Return(NamedTuple):
@@ -164,10 +164,13 @@ class EntryChain:
         self.last_return, self._seen, self.broken = _NOTHING, None, False
 
     # --- events -----------------------------------------------------------------------------------------------------
-    def _push(self, event: SystemCall | Delivered, words: FrameWords) -> None:
+    def _push(
+        self, event: SystemCall | Delivered, words: FrameWords,
+        vector: int | None = None, ist: int = 0, kind: EventType | None = None,
+    ) -> None:  # fmt: skip
         view, cpu, from_user = self._view, event.cpu, words[1] & 3 == 3
         self._serial += 1
-        entry = Entry(self._serial, event, from_user, words, view.cr3(cpu), view.raw_registers(cpu))
+        entry = Entry(self._serial, event, from_user, words, view.cr3(cpu), view.raw_registers(cpu), vector, ist, kind)
         # What user mode was doing when it entered is over: an older entry of this CPU never returned.
         self._open[cpu] = (entry,) if from_user else (*self._open.get(cpu, ())[-MAX_DEPTH:], entry)
 
@@ -180,7 +183,8 @@ class EntryChain:
 
     def _delivered(self, event: Delivered) -> None:
         frame = event.frame
-        self._push(event, (frame.ip, frame.cs, frame.flags, frame.sp, frame.ss))
+        words = frame.ip, frame.cs, frame.flags, frame.sp, frame.ss
+        self._push(event, words, event.vector, event.ist, event.type)
 
     def _c_called(self, event: CCalled) -> None:
         if event.name == "__switch_to" and len(event.args) >= 2:
@@ -194,23 +198,23 @@ class EntryChain:
         entries = self._open.get(cpu, ())
         if frame.cs & 3:
             self._open[cpu] = ()
-            self.last_return = Return(Closing.USER, entries[-1] if entries else None, event.ip)
+            self.last_return = Return(USER, entries[-1] if entries else None, event.ip)
             return
         for index in range(len(entries) - 1, -1, -1):
             ip, cs, _, sp, _ = entries[index].words
             if ip == frame.ip and sp == frame.sp and cs == frame.cs:
-                self._close(event, entries, index, Closing.MATCH)
+                self._close(event, entries, index, MATCH)
                 return
         if frame.ip == self._repeat:
             for index in range(len(entries) - 1, -1, -1):
-                if entries[index].is_nmi:
+                if entries[index].type is _NMI:
                     self._open[cpu] = entries[: index + 1]
-                    self.last_return = Return(Closing.REPEAT, entries[index], event.ip)
+                    self.last_return = Return(REPEAT, entries[index], event.ip)
                     return
         if not entries:
             self.last_return = _NOTHING
             return
-        self._close(event, entries, len(entries) - 1, Closing.CHANGED)
+        self._close(event, entries, len(entries) - 1, CHANGED)
 
     def _close(self, event: Returned, entries: tuple[Entry, ...], index: int, how: Closing) -> None:
         self._open[event.cpu] = entries[:index]

@@ -37,15 +37,18 @@ class PerCpu(Struct):
     nmi_count: U64
     mce_count: U64
     spurious_count: U64
+    apic_error_count: U64
+    spurious_apic_count: U64
+    nmi_cr2: U64
+    """CR2 as the first NMI found it."""
+    nr_switches: U64
+    slice_end: U64
+    """Clock at which the current task's turn is over if others wait."""
     softirq_pending: U64
     nmi_scratch: U64
     """For an NMI handler's guest code: an address to touch."""
     nmi_state: U64
     """NmiState, counted up by an NMI that arrives inside another's C code."""
-    nmi_cr2: U64
-    """CR2 as the first NMI found it."""
-    apic_error_count: U64
-    spurious_apic_count: U64
     espfix_stack: U64
     """Where a return to user mode with an LDT stack segment finds its frame: read-only, in both page tables, and that
     at every value of bits 31:16 (which are 0 here)."""
@@ -60,9 +63,6 @@ class PerCpu(Struct):
     rq_tail: U64
     nr_running: U64
     """How many those are."""
-    nr_switches: U64
-    slice_end: U64
-    """Clock at which the current task's turn is over if others wait."""
     timer_armed: U64
     """Clock for which the one-shot timer is set (when there is no periodic tick), else 0."""
     ksoftirqd: U64

@@ -77,6 +77,8 @@ class TaskStruct(Struct):
     cr2: U64
     trap_nr: U64
     error_code: U64
+    ret_count: U64
+    """Returns to user mode that ran the work loop (for tests and reports)."""
     exit_code: S32
     """As wait(2) reports it: status << 8, or the signal's number."""
     exit_state: U32
@@ -86,8 +88,6 @@ class TaskStruct(Struct):
     clear_child_tid: U64
     robust_list: U64
     rseq: U64
-    ret_count: U64
-    """Returns to user mode that ran the work loop (for tests and reports)."""
     comm: Annotated[bytes, ctypes.c_char * 16]
     files: U64
     """FilesStruct."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
+from operator import getitem, ne
 from typing import Any
 
 from emu.events import Event
@@ -54,7 +56,9 @@ class Judge:
             for kind, handler in handlers.items():
                 table.setdefault(kind, []).append(handler)
         self._table = table
-        self._state = [(vars(invariant), name) for invariant in self.invariants for name in invariant.STATE]
+        self._owners = [vars(invariant) for invariant in self.invariants for _ in invariant.STATE]
+        self._names = [name for invariant in self.invariants for name in invariant.STATE]
+        """One for each owner: what it remembers."""
         self._unchanged: JudgeState | None = None
         """What was saved or loaded last, as long as nothing has happened since."""
 
@@ -85,9 +89,7 @@ class Judge:
     def save(self) -> JudgeState:
         """The state that belongs to a machine snapshot taken now."""
         if self._unchanged is None:
-            self._unchanged = JudgeState(
-                self.chain.save(), tuple(copied(attributes[name]) for attributes, name in self._state)
-            )
+            self._unchanged = JudgeState(self.chain.save(), tuple(map(copied, map(getitem, self._owners, self._names))))
         return self._unchanged
 
     def load(self, saved: JudgeState) -> None:
@@ -99,9 +101,9 @@ class Judge:
             for invariant in self.invariants:
                 invariant.violations = []
         self.chain.load(saved.chain)
-        for (attributes, name), value in zip(self._state, saved.state, strict=True):
-            if attributes[name] != value:
-                attributes[name] = copied(value)
+        changed = map(ne, map(getitem, self._owners, self._names), saved.state)
+        for owner, name, value in compress(zip(self._owners, self._names, saved.state, strict=True), changed):
+            owner[name] = copied(value)
 
 
 __all__ = ["ENDINGS", "INVARIANTS", "Invariant", "Judge", "JudgeState", "all_invariants"]

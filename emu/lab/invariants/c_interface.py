@@ -52,6 +52,7 @@ _HELD = {
 """From user mode?, arguments of the C function -> what reads those that it must not find anything in."""
 _ON_ANY_STACK = frozenset({"sysvec_reschedule_ipi"})
 """Interrupts that are over in a few instructions."""
+_EXTINT, _SWINT = EventType.EXTINT, EventType.SWINT
 _GPRS = struct.Struct("<16Q")
 _ORIG_AX = PtRegs.offset("orig_ax")
 _SAVED = tuple(PtRegs.offset(name) for name in ("di", "si", "dx", "r10", "r8", "r9"))
@@ -116,7 +117,7 @@ class CInterface(Invariant):
         if not isinstance(delivered, Delivered) or delivered.vector == INT80_VECTOR:
             if event.name == "syscall_trace_enter":
                 self._check_orig_ax(event, entry)
-        elif delivered.type is EventType.EXTINT:
+        elif delivered.type is _EXTINT:
             self._check_vector(event, ~(self._orig_ax(event) or 0) & _LONG, delivered.vector)
             self._check_on_irq_stack(event, "handles an interrupt")
         else:
@@ -223,8 +224,7 @@ class CInterface(Invariant):
 
     def _check_irq_stack(self, event: CCalled, entry: Entry) -> None:
         """An interrupt of kernel mode is handled on the hard-IRQ stack, which is marked as in use; others are not."""
-        delivered = entry.event
-        if not isinstance(delivered, Delivered) or delivered.type is not EventType.EXTINT:
+        if entry.type is not _EXTINT:
             return
         stack = self.view.stack_at(event.cpu, event.sp + 8)
         name = stack.name if stack is not None else "no stack"
@@ -267,12 +267,12 @@ class CInterface(Invariant):
         delivered = entry.event
         if not isinstance(delivered, Delivered):
             return
-        if delivered.error_code is None and delivered.type is not EventType.EXTINT and not self.view.classic:
+        if delivered.error_code is None and delivered.type is not _EXTINT and not self.view.classic:
             return
         function = self.view.c_function(event.name)
         if function is None:
             return
-        if delivered.type is EventType.EXTINT and function.parameters[:2] == (PtRegs, int):
+        if delivered.type is _EXTINT and function.parameters[:2] == (PtRegs, int):
             self._check_vector(event, event.args[1] & 0xFF, delivered.vector)
             return
         wanted = delivered.error_code
@@ -285,5 +285,4 @@ class CInterface(Invariant):
 
 
 def _is_int80(entry: Entry) -> bool:
-    event = entry.event
-    return isinstance(event, Delivered) and event.type is EventType.SWINT and event.vector == INT80_VECTOR
+    return entry.type is _SWINT and entry.vector == INT80_VECTOR

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from emu.arch import ARITHMETIC_FLAGS, INT80_VECTOR, Rflags, Selector
 from emu.events import CCalled, CReturned, Frame, Returned, SystemCall
-from emu.lab.chain import TASK_BEGINS, Closing, Entry, EntryChain, Return
+from emu.lab.chain import REPEAT, TASK_BEGINS, USER, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import MOVES_PT_REGS, View
 
@@ -158,7 +158,7 @@ class Frames(Invariant):
         serial = entry.serial if entry is not None else 0
         left = table.get(serial)
         self._compare(event, back, left)
-        if back.how is Closing.USER:
+        if back.how is USER:
             self._forget(cpu)
         elif left is not None:
             del table[serial]
@@ -172,7 +172,7 @@ class Frames(Invariant):
     def _compare(self, event: Returned, back: Return, left: bytes | None) -> None:
         entry = back.entry
         registers = _GPRS.unpack(self.view.raw_registers(event.cpu))
-        if back.how is Closing.REPEAT:
+        if back.how is REPEAT:
             assert entry is not None
             wrong = _row_differences(registers, _GPRS.unpack(entry.registers), _KEPT)
         elif left is not None:
@@ -192,7 +192,7 @@ class Frames(Invariant):
         if entry is not None:
             wrong = self._that_exist(event.cpu, entry, wrong)
         if wrong:
-            ended = None if back.how is Closing.REPEAT else entry
+            ended = None if back.how is REPEAT else entry
             message = f"{event.by.upper()} restores what was not saved: {', '.join(wrong)}"
             self.violated(event, message, ended=ended)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from emu.arch import Msr, Vector
 from emu.events import CCalled, Delivered, Event, GsSwapped, MsrWritten, Returned, SystemCall
-from emu.lab.chain import Closing, Entry, EntryChain, Return
+from emu.lab.chain import CHANGED, REPEAT, USER, Entry, EntryChain, Return
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 
@@ -184,16 +184,16 @@ class GsNesting(Invariant):
         user = self._user.get(cpu)
         back = self.chain.last_return
         if user is not None:
-            if back.how is Closing.USER:
+            if back.how is USER:
                 self._check_return(event, user, self.view.percpu_base(cpu), back)
             elif back.entry is not None:
                 bases = back.entry.event.gs_base, back.entry.event.kernel_gs_base
-                if back.how is Closing.CHANGED and self._faults_with_user_gs(back.entry.ip):
+                if back.how is CHANGED and self._faults_with_user_gs(back.entry.ip):
                     # Its fixup is told to the exception table, and begins with the kernel's GS.
                     bases = self.view.percpu_base(cpu), user
                 self._check_return(event, *bases, back)
-        espfix = back.how is Closing.CHANGED and back.entry is not None and back.entry.vector == Vector.DF
-        if back.how is Closing.USER or espfix:  # that goes on in the #GP's entry, as if user mode had just been left
+        espfix = back.how is CHANGED and back.entry is not None and back.entry.vector == Vector.DF
+        if back.how is USER or espfix:  # that goes on in the #GP's entry, as if user mode had just been left
             self._swaps[cpu] = {}
         elif back.entry is not None and cpu in self._swaps:
             # A repeated NMI handler starts again from the interrupted state.
@@ -211,9 +211,9 @@ class GsNesting(Invariant):
             if value != expected
         ]
         to, ended = "user mode", back.entry
-        if back.how is not Closing.USER and back.entry is not None:
+        if back.how is not USER and back.entry is not None:
             to = f"the code that it interrupted ({self.view.where(back.entry.ip)})"
-            ended = None if back.how is Closing.REPEAT else back.entry
+            ended = None if back.how is REPEAT else back.entry
         self.violated(event, f"{event.by.upper()} to {to} with {' and '.join(wrong)}", ended=ended)
 
     def _words(self, cpu: int, base: int) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from emu.events import Delivered, EventType, Returned
-from emu.lab.chain import Closing, EntryChain
+from emu.lab.chain import MATCH, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
+
+_NMI, _HWEXC = EventType.NMI, EventType.HWEXC
 
 
 class Nmi(Invariant):
@@ -20,11 +22,11 @@ class Nmi(Invariant):
         self.handlers = {Delivered: self._delivered, Returned: self._returned}
 
     def _delivered(self, event: Delivered) -> None:
-        if event.type is EventType.NMI:
+        if event.type is _NMI:
             if self._blocked.get(event.cpu):
                 self.violated(event, "an NMI is delivered while NMIs are blocked: no IRETQ since the last one")
             self._blocked[event.cpu] = True
-        elif event.type is EventType.HWEXC and self.view.disassemble(event.ip) == "iretq":
+        elif event.type is _HWEXC and self.view.disassemble(event.ip) == "iretq":
             self._blocked[event.cpu] = False  # an IRETQ that faults unblocks them too (SDM 6.7.1)
 
     def _returned(self, event: Returned) -> None:
@@ -32,7 +34,7 @@ class Nmi(Invariant):
             self._blocked[event.cpu] = False
         back = self.chain.last_return
         entry = back.entry
-        if back.how is not Closing.MATCH or entry is None or not entry.is_nmi:
+        if back.how is not MATCH or entry is None or entry.type is not _NMI:
             return
         assert isinstance(entry.event, Delivered)
         cr2 = self.view.cr2(event.cpu)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu.events import CCalled, Delivered, Returned, SystemCall
-from emu.lab.chain import Closing, EntryChain
+from emu.lab.chain import REPEAT, USER, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 
@@ -47,7 +47,7 @@ class PageTables(Invariant):
 
     def _returned(self, event: Returned) -> None:
         back = self.chain.last_return
-        if back.how is Closing.USER:
+        if back.how is USER:
             if self.view.kernel_cr3(event.cr3):
                 self.violated(
                     event, f"{event.by.upper()} to user mode with the kernel's page tables, CR3 {event.cr3:#x}",
@@ -56,5 +56,5 @@ class PageTables(Invariant):
         elif back.entry is not None and event.cr3 != back.entry.cr3:
             self.violated(
                 event, f"{event.by.upper()} to kernel code with CR3 {event.cr3:#x}; it was interrupted "
-                f"with {back.entry.cr3:#x}", ended=None if back.how is Closing.REPEAT else back.entry,
+                f"with {back.entry.cr3:#x}", ended=None if back.how is REPEAT else back.entry,
             )  # fmt: skip

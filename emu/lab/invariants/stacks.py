@@ -7,7 +7,7 @@ from functools import cache
 
 from emu.arch import KERNEL_HALF
 from emu.events import CCalled, CReturned, Delivered, Returned
-from emu.lab.chain import Closing, Entry, EntryChain
+from emu.lab.chain import USER, Entry, EntryChain
 from emu.lab.invariants.base import MAX_VIOLATIONS, Invariant
 from emu.lab.view import MOVES_PT_REGS, PT_REGS_SIZE, StackRange, View
 from kernel_stubs.abi import TASK_SIZE_MAX, THREAD_SIZE, TaskStruct
@@ -143,7 +143,7 @@ class Stacks(Invariant):
     # --- the way out ------------------------------------------------------------------------------------------------
     def _returned(self, event: Returned) -> None:
         back = self.chain.last_return
-        if back.how is not Closing.USER or not self.view.percpu_base(event.cpu):
+        if back.how is not USER or not self.view.percpu_base(event.cpu):
             return
         if self._moved.get(event.cpu):
             parked = self.chain.parked()

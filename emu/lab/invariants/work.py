@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emu.events import CReturned, Returned, SystemCall
-from emu.lab.chain import Closing, EntryChain
+from emu.lab.chain import USER, EntryChain
 from emu.lab.invariants.base import Invariant
 from emu.lab.view import View
 from kernel_stubs.abi import Tif
@@ -45,7 +45,7 @@ class Work(Invariant):
 
     def _returned(self, event: Returned) -> None:
         back = self.chain.last_return
-        if back.how is not Closing.USER:
+        if back.how is not USER:
             return
         left = self._flags.pop(event.cpu, 0)
         if left and back.entry is not None and back.entry.from_user:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emu.events import CCalled, Delivered, Event, GsSwapped, Note, Passed, Returned, Shutdown, SystemCall
-from emu.lab.chain import Closing, EntryChain
+from emu.lab.chain import REPEAT, USER, EntryChain
 from emu.lab.milestones import LABELS
 from emu.lab.observers.crossing import INDENT, Crossing, Folded, fold, shown
 from emu.lab.view import View
@@ -218,13 +218,13 @@ class PathSummary:
         if not stack:
             return
         leaves = f" -> {event.by.upper()} --> "
-        if back.how is Closing.USER:
+        if back.how is USER:
             stack[-1].leave(leaves + "user")
             while stack:
                 self._close(cpu, stack)
             return
         leaves += self._view.symbol(frame.ip)
-        if back.how is Closing.REPEAT or back.entry is None:
+        if back.how is REPEAT or back.entry is None:
             stack[-1].leave(leaves)
             return
         while stack and stack[-1].serial > back.entry.serial:

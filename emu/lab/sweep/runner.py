@@ -16,6 +16,7 @@ from emu.machine.end import End, EndKind
 from kernel_stubs.context import KernelOops
 from kernel_stubs.signal import signal_name
 
+_PF = int(Vector.PF)
 _MOST_ROUNDS = 3
 """Events that may come in, one after the other, while a case's own is handled."""
 _ENDLESS = (EndKind.LIMIT, EndKind.STUCK)
@@ -104,7 +105,7 @@ class Runner:
 
     def _was_delivered(self, event: SweepEvent, start: Boundary) -> bool:
         injected = self._bench.injected
-        if event.vector == Vector.PF or event.faults:
+        if event.vector == _PF or event.faults:
             return start in self._bench.interrupted
         return injected is not None and injected.vector == event.vector and (injected.clock, injected.ip) == start
 

@@ -46,11 +46,12 @@ COUNTERS: dict[type[Struct], tuple[str, ...]] = {
 }  # fmt: skip
 """Structure -> fields that an event may change for good."""
 
-_REGISTERS = struct.Struct("40x138s1x5s32x36s4x8s8x4s4x8s8x184s8s4936s16x64s")
-_CR2 = 7
+_REGISTERS = struct.Struct("40x138s1x5s32x36s4x8s8x4s4x8s8x184s8x4936s16x64s")
+_CR2 = slice(480, 488)
 """Bytes of a saved context that are state: not the engine's notes on flags and exceptions, nor the hidden flags of CS
-and SS, which depend on the instruction that loaded the same selector; byte 178 has RFLAGS.RF, 480 to 487 are CR2."""
+and SS, which depend on the instruction that loaded the same selector; byte 178 has RFLAGS.RF. CR2 counts sometimes."""
 
+_PF = int(Vector.PF)
 _FRAME_SIZE = 40
 _NEAR = PAGE_SIZE
 """To copy so much more costs less than to copy in two pieces."""
@@ -160,15 +161,19 @@ class Comparer:
     def _registers(self) -> tuple[bytes, ...]:
         found: tuple[bytes, ...] = _REGISTERS.unpack_from(self._context)
         for entry in self._chain.stack(self._cpu):
-            if entry.vector == Vector.PF:
-                return found
-        return (*found[:_CR2], *found[_CR2 + 1 :])
+            if entry.vector == _PF:
+                return (*found, bytes(self._context[_CR2]))
+        return found
 
     def _pending(self) -> tuple[object, ...]:
         own = self._pending_at(self._core)
         if not self._others:
             return own
-        return (*own, *((_REGISTERS.unpack_from(core.cpu.context), self._pending_at(core)) for core in self._others))
+        contexts = ((core, core.cpu.context) for core in self._others)
+        return (
+            *own,
+            *((*_REGISTERS.unpack_from(one), bytes(one[_CR2]), self._pending_at(core)) for core, one in contexts),
+        )
 
     def _pending_at(self, core: Core) -> tuple[object, ...]:
         apic = core.apic
