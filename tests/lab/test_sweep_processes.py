@@ -167,6 +167,25 @@ def test_a_case_that_never_ends_costs_that_case_only(monkeypatch):
     assert found[5].message == "the worker process was lost: no answer for 1.5 seconds"
 
 
+def _tells_what_is_blocked(job, connection, current):
+    connection.recv()
+    connection.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def tell_what_workers_block() -> None:
+    """In a process of its own, which has started none before."""
+    blocked = Pool(Job((), Options(())), 1, _tells_what_is_blocked).rows(Unit(0, 0, 0))
+    print(signal.SIGINT in blocked)
+
+
+def test_workers_hear_nothing_of_an_interrupt():
+    code = "import test_sweep_processes; test_sweep_processes.tell_what_workers_block()"
+    paths = os.pathsep.join(sys.path)
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{paths}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def _ends_at_once(job, connection, current):
     os._exit(1)
 

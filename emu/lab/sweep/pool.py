@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import pickle
 import signal
 import time
@@ -56,6 +57,7 @@ threads, locks or files of ours."""
 def prepare_workers() -> None:
     """Have the process started that workers are copies of, so that it is ready when they are wanted."""
     _CONTEXT.set_forkserver_preload([__name__])
+    multiprocessing.resource_tracker.ensure_running()  # whose start would unblock them again
     with _interrupts_blocked():
         multiprocessing.forkserver.ensure_running()
 
