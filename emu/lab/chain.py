@@ -40,6 +40,7 @@ class Entry:
     ist: int = 0
     """IST index of its gate, 0 if it has none."""
     type: EventType | None = None
+    """None for SYSCALL and SYSENTER."""
 
     @property
     def is_nmi(self) -> bool:

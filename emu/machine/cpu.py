@@ -6,7 +6,7 @@ written back before the next one. Together with engine.py and hooks.py this is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from unicorn import x86_const as x86
 
@@ -20,6 +20,9 @@ _DR7_ENABLED = 0xFF
 _PG = int(Cr0.PG)
 _BEFORE = engine.picked(("rip", 0, "Q"), ("hflags", 0, "I"), ("cr", 8 * 2, "Q"), ("dr", 8 * 6, "Q"))
 """RIP, hflags, CR2 and DR6 in a saved context."""
+_MOST_FORGOTTEN = 256
+"""Frames. Translations that are dropped one by one still take their place in the engine's buffer, a GiB; all at once do
+not."""
 MAX_INSTRUCTION = 15
 """Bytes."""
 
@@ -27,6 +30,8 @@ MAX_INSTRUCTION = 15
 class Cpu(HookedEngine):
     """Registers are read and written at rest only. Addresses and values are unsigned 64-bit."""
 
+    _forgotten = 0
+    """Frames whose translations were dropped since all were."""
     breakpoint_loads = 0
     """How often an instruction has loaded DR0-3 or DR7: the engine then makes breakpoints that no context has."""
 
@@ -154,21 +159,29 @@ class Cpu(HookedEngine):
             engine.reg_write(self._uch, x86.UC_X86_REG_CR3, self._cr3_at)
             self._stale_tlb = False
 
-    def forget_code(self, frames: Iterable[int]) -> None:
-        """Drop the translations of what lies in these frames of physical memory: the host has written there.
+    def forget_code(self, frames: Collection[int]) -> None:
+        """Drop the translations of what lies in these frames of physical memory, for the host has written there; the
+        TLB is flushed too.
 
-        The engine wants linear addresses. Without paging those are the physical ones; its TLB knows others, before and
-        after.
+        The engine is asked by linear address. Without paging that is the physical one, once the TLB knows no mapping of
+        before; afterwards it knows this one, and is stale. The engine has paging off until the next write-back.
         """
+        self._forgotten += len(frames)
+        if self._forgotten > _MOST_FORGOTTEN:
+            self._forgotten = 0
+            self.flush_code()
+            return
         self._stale_tlb = True
         self._write_back()
         control = self._cr[0]
-        self._cr[0] = control & ~_PG
-        engine.context_restore(self._uch, self._saved)
-        for frame in frames:
-            self._uc.ctl_remove_cache(frame * PAGE_SIZE, (frame + 1) * PAGE_SIZE)
-        self._cr[0] = control
-        self._dirty = self._stale_tlb = True
+        try:
+            self._cr[0] = control & ~_PG
+            engine.context_restore(self._uch, self._saved)
+            for frame in frames:
+                self._uc.ctl_remove_cache(frame * PAGE_SIZE, (frame + 1) * PAGE_SIZE)
+        finally:
+            self._cr[0] = control
+            self._dirty = self._stale_tlb = True
 
     def flush_tlb(self) -> None:
         """Page tables changed behind the engine's back."""

@@ -333,7 +333,7 @@ class HookedEngine(Registers):
         self._leaving = addresses
 
     def flush_code(self) -> None:
-        """Drop all translations: hooks changed, or code was written by the host."""
+        """Drop all translations: hooks changed."""
         lowest = min((*self._stops, *(first for first, _ in self._spans)), default=KERNEL_HALF)
         self._hooks_in_user_mode = lowest < KERNEL_HALF or self._trace_hook is not None
         self._uc.ctl_flush_tb()

@@ -49,7 +49,7 @@ class _NotedMemory(LinearMemory):
         end, at = address + size, address
         while at < end:
             last = min(end, (at & -PAGE_SIZE) + PAGE_SIZE) - 1
-            physical = self.translate(at, access)
+            physical = self.translate(at & 0xFFFF_FFFF_FFFF_FFFF, access)
             self.seen.update(range(physical >> 3, (physical + last - at >> 3) + 1))
             at = last + 1
         return super().read(address, size, access)
@@ -74,7 +74,7 @@ class Lookups:
         """`look(memory, *what)`, or what that has found before.
 
         Besides its arguments `look` may depend on the registers that lead to the tables and the paging controls, and on
-        memory as `memory` reads it, at more than one place. What it raises is not kept.
+        memory as `memory` reads it, at more than one place. What it raises is not kept, nor what comes from no RAM.
         """
         key = (look, what, _REGISTERS.unpack_from(self._state))
         known = self._known.get(key)
@@ -83,6 +83,8 @@ class Lookups:
             return result
         self._memory.seen.clear()
         result = look(self._memory, *what)
+        if max(self._memory.seen) >= len(self._quadwords):
+            return result
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         read = itemgetter(*sorted(self._memory.seen))

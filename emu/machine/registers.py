@@ -98,8 +98,8 @@ class Registers:
         self._dirty = True
 
     def jump(self, ip: int, flags: int, sp: int) -> None:
-        """Go on at RIP with these RFLAGS and RSP, all unsigned."""
-        self.state.rip, self.state.eflags, self._regs[RSP] = ip, flags & 0xFFFF_FFFF | 2, sp
+        """Go on at RIP with these RFLAGS and RSP (modulo 2**64)."""
+        self.state.rip, self.state.eflags, self._regs[RSP] = ip, flags & 0xFFFF_FFFF | 2, sp & 0xFFFF_FFFF_FFFF_FFFF
         self._dirty = True
 
     @property

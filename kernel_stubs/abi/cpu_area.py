@@ -32,6 +32,7 @@ class PerCpu(Struct):
     hardirq_stack_ptr: U64
     """Top of the hard-IRQ stack."""
     hardirq_stack_inuse: U64
+    # What an event may change for good lies in one piece, down to slice_end: a sweep compares what is around it.
     irq_count: U64
     timer_ticks: U64
     nmi_count: U64

@@ -74,6 +74,7 @@ class TaskStruct(Struct):
     fsindex: U16
     gsindex: U16
     pad0: U32
+    # The same here, down to ret_count (see PerCpu).
     cr2: U64
     trap_nr: U64
     error_code: U64

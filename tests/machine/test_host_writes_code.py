@@ -5,6 +5,7 @@ from bare import bare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.machine import cpu
 from emu.machine.registers import RAX
 
 PRESENT_WRITABLE = 3
@@ -76,6 +77,19 @@ def test_two_writes_before_the_next_run_count_both(two):
     two.machine.memory.write(ONE, setting(3))
     two.machine.memory.write(OTHER, setting(4))
     assert (value_at(two, AT_OTHERS_NUMBER), value_at(two, ELSEWHERE)) == (3, 4)
+
+
+def test_after_many_writes_all_translations_are_dropped_at_once(two, monkeypatch):
+    """Those that are dropped one by one keep their place in the engine's buffer."""
+    monkeypatch.setattr(cpu, "_MOST_FORGOTTEN", 4)
+    dropped = []
+    flush = two.core.cpu.flush_code
+    monkeypatch.setattr(two.core.cpu, "flush_code", lambda: (dropped.append(number), flush()))
+    for number in range(12):
+        two.machine.memory.write(OTHER, setting(number))
+        assert value_at(two, ELSEWHERE) == number
+        assert value_at(two, AT_OTHERS_NUMBER) == 1
+    assert dropped == [4, 9]
 
 
 steps = st.lists(

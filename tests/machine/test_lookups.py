@@ -1,7 +1,7 @@
 """What is remembered of the descriptor tables is what a CPU would find there now."""
 
 import pytest
-from bare import GDT, IDT, IST1, KERNEL_CS, KERNEL_DS, PML4, SP0, TSS, USER_CS, USER_DS, bare
+from bare import GDT, HANDLERS, IDT, IST1, KERNEL, KERNEL_CS, KERNEL_DS, PML4, SP0, TSS, USER_CS, USER_DS, bare, gate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +95,33 @@ def test_after_smap_forbids_tables_in_user_pages():
     it.core.cpu.set_control(cr4=it.core.cpu.cr4 | Cr4.SMAP)
     assert outcome(lookups, CALLS[0])[0] == Vector.PF
     assert_as_found_now(it, lookups)
+
+
+@pytest.mark.parametrize("frame", [0x1000_0000, 0xFEE0_0000])
+def test_a_tss_that_is_no_ram_reads_as_zero_each_time(frame):
+    it = bare("int3")
+    it.put64(0x5000, 0xA003)  # the kernel's 2 MiB by small pages, and the TSS through one of them
+    it.put64(0xA000, *(page << 12 | 3 for page in range(512)))
+    it.put64(0xA000 + 8 * 0x1F0, frame | 3)
+    it.core.cpu.state.tr.base = KERNEL + 0x1F_0000
+    it.core.cpu.flush_tlb()
+    for _ in range(2):
+        assert it.core.lookups.find(_way_in, Vector.UD, 1, 3)[3] == 0
+
+
+def test_a_gate_goes_on_at_the_lowest_address_behind_the_highest():
+    it = bare("int3")
+    it.put64(0x3000, 0x83)  # linear 0 is physical 0
+    it.put64(0x4000 + 8 * 511, 0xB003)
+    it.put64(0xB000 + 8 * 511, 0x40_0083)  # the last 2 MiB are at 4 MiB
+    there = gate(HANDLERS + 16 * Vector.BP)
+    it.machine.memory.write(0x5F_FFF8, there[:8])
+    it.machine.memory.write(0, there[8:])
+    it.core.cpu.state.idt.base = (1 << 64) - 8 - 16 * Vector.BP
+    it.core.cpu.mark_dirty()
+    it.machine.flush_tlb()
+    it.run(10)
+    assert it.entered() == Vector.BP
 
 
 def test_what_nothing_has_changed_is_not_looked_up_again():

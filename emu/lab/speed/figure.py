@@ -39,7 +39,7 @@ class Figure:
 def rate(work: Callable[[], int]) -> float:
     """Units a second of `work`, which returns how many it did: the best slice of about SECONDS, after one to warm up.
 
-    What made the others slower was not ours: the host's other guests, or its clock (see timeit.Timer.repeat).
+    What makes the others slower is mostly not ours: the host's other guests, or its clock (see timeit.Timer.repeat).
     """
     work()
     best, end = 0.0, time.perf_counter() + SECONDS

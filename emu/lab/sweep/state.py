@@ -47,10 +47,10 @@ COUNTERS: dict[type[Struct], tuple[str, ...]] = {
 """Structure -> fields that an event may change for good."""
 
 _REGISTERS = struct.Struct("40x138s1x5s32x36s4x8s8x4s4x8s8x184s8x4936s16x64s")
-_CR2 = slice(480, 488)
 """Bytes of a saved context that are state: not the engine's notes on flags and exceptions, nor the hidden flags of CS
-and SS, which depend on the instruction that loaded the same selector; byte 178 has RFLAGS.RF. CR2 counts sometimes."""
-
+and SS, which depend on the instruction that loaded the same selector, nor byte 178, with RFLAGS.RF, nor CR2."""
+_CR2 = slice(480, 488)
+"""CR2: state only while the entry of a page fault is under way, and always on other CPUs."""
 _PF = int(Vector.PF)
 _FRAME_SIZE = 40
 _NEAR = PAGE_SIZE

@@ -47,7 +47,7 @@ class AtRest:
         self._control = [state.cr for state in self._states]
         self._quadwords = system.machine.memory.quadwords
         self._words: dict[tuple[int, str], int] = {}
-        """Which of them the fields of the per-CPU areas are."""
+        """CPU and field of its per-CPU area -> number of the quadword."""
 
     @cached_property
     def classic(self) -> bool:
