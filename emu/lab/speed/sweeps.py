@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import subprocess
@@ -36,6 +37,7 @@ _start:
 '''
 """
 _NMI = Options(("nmi",))
+_ROUNDS = 3
 
 
 def _text(calls: int) -> str:
@@ -94,23 +96,24 @@ def growth() -> Figure:
 
 
 def depth_two() -> Iterator[Figure]:
-    """NMI x NMI over a whole system call, with one job and with two; the second is compared with the first."""
+    """NMI x NMI over a whole system call, with one job and with two, in turns; the best of each counts."""
     file = parse_scenario(_text(1), "bench")
     options = Options(("nmi",), depth=2)
-    seconds, cases, workers = [], 0, 0.0
+    seconds = {1: math.inf, 2: math.inf}
+    cases, workers = 0, 0.0
 
     def look(*_: int) -> None:
         nonlocal workers
         workers = max(workers, sum(_peak(process.pid) for process in multiprocessing.active_children()))
 
-    for jobs in (1, 2):
+    for jobs in (1, 2) * _ROUNDS:
         start = time.perf_counter()
         (result,) = sweep([file], options, jobs, Store(None), look)
-        seconds.append(time.perf_counter() - start)
+        seconds[jobs] = min(seconds[jobs], time.perf_counter() - start)
         cases = sum(result.counts.get(verdict, 0) for verdict in VERDICTS)
         if not result.clean:
             raise RuntimeError(f"the sweep found something: {result.counts}")
-    one, two = seconds
+    one, two = seconds.values()
     at_best = cases / rate(_engine_alone(Scene("bench", _text(1), _NMI).start()))
     yield Figure(f"depth 2: {cases:,} cases NMI x NMI, one job", one, "s", "copies and stops alone", at_best, 120)
     limit = _two_processes()
@@ -143,8 +146,11 @@ def _spin(seconds: float) -> int:
 
 
 def _two_processes() -> float:
-    """How much more two processes do than one, whatever they do."""
+    """How much more two processes do than one, whatever they do: at best, as above."""
+    alone = both = 0
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(_spin, [0.1, 0.1])
-        alone = pool.apply(_spin, (1.0,))
-        return sum(pool.map(_spin, [1.0, 1.0], chunksize=1)) / alone
+        for _ in range(_ROUNDS):
+            alone = max(alone, pool.apply(_spin, (1.0,)))
+            both = max(both, sum(pool.map(_spin, [1.0, 1.0], chunksize=1)))
+    return both / alone
