@@ -63,7 +63,8 @@ class Registers:
         self._dirty = True
 
     def glance(self) -> tuple[int, int, int, int, int, int, int]:
-        """What observers are told of most: RSP, RIP, CPL, RFLAGS, GS_BASE, KERNEL_GS_BASE and CR3."""
+        """What observers are told of most: RSP, RIP, CPL, RFLAGS, GS_BASE, KERNEL_GS_BASE and CR3 (CCalled has the last
+        five in this order)."""
         sp, ip, flags, hflags, gs_base, cr3, kernel_gs_base = _GLANCE.unpack_from(self.state)
         return sp, ip, hflags & _CPL, flags, gs_base, kernel_gs_base, cr3
 
