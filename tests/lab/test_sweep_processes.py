@@ -26,9 +26,10 @@ from emu.lab.scenario import parse_scenario
 from emu.lab.sweep import pool
 from emu.lab.sweep.case import CLEAN, LOST, PENDING
 from emu.lab.sweep.command import sweep, text_lines
-from emu.lab.sweep.pool import Job, Pool, Workshop
+from emu.lab.sweep.pool import Job, Pool, Workshop, prepare_workers
 from emu.lab.sweep.scene import Options, Unit
 from emu.lab.sweep.store import Store
+from kernel_stubs.kernel_image import build_image, kernel_names
 
 
 def table(db: Path) -> list[tuple]:
@@ -167,23 +168,32 @@ def test_a_case_that_never_ends_costs_that_case_only(monkeypatch):
     assert found[5].message == "the worker process was lost: no answer for 1.5 seconds"
 
 
-def _tells_what_is_blocked(job, connection, current):
+def _tells_of_itself(job, connection, current):
     connection.recv()
-    connection.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    connection.send((signal.SIGINT in blocked, build_image.cache_info().currsize))
 
 
-def tell_what_workers_block() -> None:
+def tell_of_a_worker(*kernels: str) -> None:
     """In a process of its own, which has started none before."""
-    blocked = Pool(Job((), Options(())), 1, _tells_what_is_blocked).rows(Unit(0, 0, 0))
-    print(signal.SIGINT in blocked)
+    prepare_workers(kernels)
+    print(*Pool(Job((), Options(())), 1, _tells_of_itself).rows(Unit(0, 0, 0)))
+
+
+def told_of_a_worker(*kernels: str) -> list[str]:
+    code = f"import test_sweep_processes; test_sweep_processes.tell_of_a_worker(*{kernels})"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
 
 
 def test_workers_hear_nothing_of_an_interrupt():
-    code = "import test_sweep_processes; test_sweep_processes.tell_what_workers_block()"
-    paths = os.pathsep.join(sys.path)
-    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{paths}"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout == "True\n"
+    assert told_of_a_worker()[0] == "True"
+
+
+@pytest.mark.parametrize("kernels", [(), ("linux-6",), kernel_names()])
+def test_workers_begin_with_the_images_that_they_need(kernels):
+    assert told_of_a_worker(*kernels)[1] == str(len(kernels))
 
 
 def _ends_at_once(job, connection, current):

@@ -18,6 +18,7 @@ from emu.lab.shipped import find_scenario, shipped_names
 from emu.lab.sweep.command import Swept, sweep
 from emu.lab.sweep.command import text_lines as sweep_lines
 from emu.lab.sweep.events import EVENTS
+from emu.lab.sweep.pool import prepare_workers
 from emu.lab.sweep.progress import Progress, silent
 from emu.lab.sweep.scene import Options
 from emu.lab.sweep.store import Store
@@ -95,6 +96,9 @@ class How:
 
 def check(files: Sequence[tuple[str, ScenarioFile]], how: How) -> Iterator[Checked]:
     """Run them one after the other."""
+    swept = {file.scenario.kernel for _, file in files if how.full or file.scenario.sweep is not None}
+    if swept and how.sources is None:
+        prepare_workers(swept)
     for name, file in files:
         prepared = prepare(file, own_sources=how.sources)
         for report in run_prepared(prepared, name, options=how.options):

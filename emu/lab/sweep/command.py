@@ -68,7 +68,7 @@ def sweep(
 ) -> list[Swept]:
     """Run what the store does not have yet, and say what it has then. `hire`: other workers than `jobs` processes."""
     if hire is None:
-        prepare_workers()
+        prepare_workers({file.scenario.kernel for file in files} if options.sources is None else ())
     scenes = [Scene(file.name, file.text, options) for file in files]
     broken = [scene.broken() for scene in scenes]
     units: list[Unit] = []

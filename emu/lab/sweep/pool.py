@@ -13,7 +13,7 @@ import multiprocessing.resource_tracker
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ from emu.lab.sweep.case import LOST, VERDICTS, Case, Shot
 from emu.lab.sweep.reproducer import place, reproducer
 from emu.lab.sweep.scene import Options, Scene, Unit
 from emu.lab.sweep.store import Row
+from emu.lab.sweep.warm import modules
 from emu.process import tune
 
 KEY_BYTES = 256
@@ -50,13 +51,14 @@ class Job:
 
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-"""Workers are copies of a process that has imported all this and done nothing else: they begin at once, and have no
-threads, locks or files of ours."""
+"""Workers are copies of a process that has imported all this, assembled images, and done nothing else: they begin at
+once, and have no threads, locks or files of ours."""
 
 
-def prepare_workers() -> None:
-    """Have the process started that workers are copies of, so that it is ready when they are wanted."""
-    _CONTEXT.set_forkserver_preload([__name__])
+def prepare_workers(kernels: Collection[str] = ()) -> None:
+    """Have the process started that workers are copies of, so that it is ready when they are wanted, with the images
+    of these kernels. Nothing happens if there is one."""
+    _CONTEXT.set_forkserver_preload([__name__, *modules(kernels)])
     multiprocessing.resource_tracker.ensure_running()  # whose start would unblock them again
     with _interrupts_blocked():
         multiprocessing.forkserver.ensure_running()

@@ -26,7 +26,6 @@ CREATE TABLE IF NOT EXISTS cases (
     sweep TEXT NOT NULL, events TEXT NOT NULL, place TEXT NOT NULL, verdict TEXT NOT NULL, merged TEXT NOT NULL,
     to_end INTEGER NOT NULL, invariant TEXT NOT NULL, message TEXT NOT NULL, location TEXT NOT NULL,
     reproducer TEXT NOT NULL, PRIMARY KEY (sweep, events)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS verdicts ON cases (sweep, verdict);
 COMMIT;
 """
 

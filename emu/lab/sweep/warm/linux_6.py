@@ -1,0 +1,5 @@
+"""Makes ready for scenarios of linux-6."""
+
+from emu.lab.sweep.warm import warm
+
+warm("linux-6")
