@@ -110,15 +110,20 @@ def read_sources(folder: Path) -> Overrides:
     return found
 
 
-@cache
 def build_image(
     kernel: str, profile: Profile, overrides: Overrides = (), own_sources: Overrides | None = None
 ) -> Image:
-    """The image named `kernel`, assembled for a CPU with this profile's features.
+    """The image named `kernel`, assembled for a CPU with this profile's features, once in a process.
 
     `overrides` replaces sources by name (to break one on purpose); `own_sources` all of them. ImageError if it does
     not assemble.
     """
+    return assembled_image(kernel, profile, overrides, own_sources)
+
+
+@cache  # which tells arguments that are left out from those that are given
+def assembled_image(kernel: str, profile: Profile, overrides: Overrides, own_sources: Overrides | None) -> Image:
+    """As `build_image`."""
     sources = source_files(kernel) if own_sources is None else dict(own_sources)
     load_c_functions()
     for name, _ in overrides:
