@@ -28,6 +28,7 @@ class Workers(Protocol):
         """The rows of each unit, in the order in which they are done."""
 
 
+_FOUND = frozenset(VERDICTS[2:])
 Hire = Callable[[Job], Workers]
 
 
@@ -98,7 +99,7 @@ def sweep(
         for unit, rows in workers.run(units):
             store.add(keys[unit.scenario], unit.first, rows)
             ready, cases = ready + 1, cases + len(rows)
-            found += sum(row.verdict in VERDICTS[2:] for row in rows)
+            found += sum([row.verdict in _FOUND for row in rows])
             progress(ready, total, cases, found)
     return [
         Swept(
