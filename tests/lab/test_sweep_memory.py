@@ -51,10 +51,10 @@ def grown(verdict: str, rows: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("verdict", [CLEAN, VIOLATION])
 def test_the_parent_keeps_no_rows(verdict):
-    few, before = grown(verdict, 3)
-    many, after = grown(verdict, 18)
+    few, before = grown(verdict, 12)
+    many, after = grown(verdict, 72)
     assert many == 6 * few > 5_000
-    # One unit's rows are longer, by 15 rows of at most 3 kB: nothing else is.
+    # One unit's rows are longer, by 60 rows of at most 3 kB: nothing else is.
     assert after - before < 300_000
 
 

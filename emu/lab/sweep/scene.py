@@ -27,8 +27,10 @@ from emu.lab.violation import Violation
 from emu.machine.end import EndKind
 from kernel_stubs.kernel_image import Overrides
 
-CHUNK = 64
-"""Boundaries of a unit of work at depth 1."""
+CHUNK, NESTED_CHUNK = 64, 4
+"""Boundaries of a unit of work at depth 1, and deeper at most."""
+_UNITS = 50
+"""So many a deeper sweep has at least, if it can: they take long, and no job is to wait for another's last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +191,8 @@ class Scene:
 
     def units(self, scenario: int) -> list[Unit]:
         """The work, in pieces that do not depend on who does it."""
-        size = CHUNK if self.options.depth == 1 else 1
         total = self.count()
+        size = CHUNK if self.options.depth == 1 else max(1, min(NESTED_CHUNK, len(self.swept) // _UNITS))
         starts = sorted({number - number % size for number in self.swept})
         units = [Unit(scenario, max(at, self._up_at or 0), min(at + size, total)) for at in starts]
         for number in range(self.rows):
