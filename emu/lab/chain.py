@@ -43,11 +43,6 @@ class Entry:
     """None for SYSCALL and SYSENTER."""
 
     @property
-    def is_nmi(self) -> bool:
-        """Whether it is an NMI."""
-        return self.type is _NMI
-
-    @property
     def ip(self) -> int:
         """Where its return should go."""
         return self.words[0]

@@ -201,8 +201,7 @@ class Core(Exceptions):
     def _execute(self, count: int, *, step_over: bool) -> Stop:
         """The engine runs; the clock and the recorder follow."""
         cpu = self.cpu
-        if self._code_generation != self.memory.code_generation:
-            self.flush_stale_code()
+        self.flush_stale_code()
         ip = cpu.ip if count == 1 else -1
         stop = cpu.run(count, step_over=step_over)
         if self.alignment.on:

@@ -14,11 +14,12 @@ from emu.arch import ARITHMETIC_FLAGS, PAGE_SIZE, Cr0, Cr4, Efer, PageFault, Rfl
 from emu.machine import engine
 from emu.machine.hooks import HookedEngine
 from emu.machine.keyboard import keyboard
+from emu.machine.saved_cpu import picked
 from emu.machine.stop import BREAK, BUS, COUNT, FAULT, HALT, MMIO, SOFTWARE, SYSCALL, SYSENTER, Stop
 
 _DR7_ENABLED = 0xFF
 _PG = int(Cr0.PG)
-_BEFORE = engine.picked(("rip", 0, "Q"), ("hflags", 0, "I"), ("cr", 8 * 2, "Q"), ("dr", 8 * 6, "Q"))
+_BEFORE = picked(("rip", 0, "Q"), ("hflags", 0, "I"), ("cr", 8 * 2, "Q"), ("dr", 8 * 6, "Q"))
 """RIP, hflags, CR2 and DR6 in a saved context."""
 _MOST_FORGOTTEN = 256
 """Frames. Translations that are dropped one by one still take their place in the engine's buffer, a GiB; all at once do

@@ -1,7 +1,7 @@
-"""The engine's saved CPU state as a structure, and the probe that refuses an engine we do not know.
+"""What we call of the engine, and the probe that refuses an engine we do not know.
 
-Offsets are those of the unicorn 2.1.4 wheel (a QEMU 5 `CPUX86State` behind a 40-byte header). They are no API: a
-scratch engine is loaded with known values at start-up and every offset that we rely on is checked.
+The layout of its state (saved_cpu.py) is no API: a scratch engine is loaded with known values at start-up, and every
+offset that we rely on is checked.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
 from emu.errors import EngineError
+from emu.machine.saved_cpu import SavedCpu, set_selector
 
 CPU_MODEL = x86.UC_CPU_X86_SKYLAKE_SERVER
 """Has SMEP, SMAP and FSGSBASE; the default model lacks SMAP."""
@@ -49,120 +50,9 @@ MEMORY_CB = ctypes.CFUNCTYPE(
 OUT_CB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
 
 
-class Segment(ctypes.Structure):
-    """A segment register with its hidden part; `flags` is the descriptor's high doubleword."""
-
-    _fields_ = [
-        ("selector", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
-        ("base", ctypes.c_uint64),
-        ("limit", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-    ]
-    selector: int
-    base: int
-    limit: int
-    flags: int
-
-
-_SEGMENT = struct.Struct("<I4xQII")
-GENERAL_REGISTERS = slice(40, 40 + 16 * 8)
-"""Bytes of a saved context: RAX RCX RDX RBX RSP RBP RSI RDI R8 ... R15."""
-BASE_IN_SEGMENT = 8
-"""Where a Segment has its base."""
-_FIELDS: tuple[tuple[str, int, type], ...] = (
-    ("regs", 40, ctypes.c_uint64 * 16),
-    ("rip", 168, ctypes.c_uint64),
-    ("eflags", 176, ctypes.c_uint64),
-    ("cc_src", 192, ctypes.c_uint64),
-    ("cc_op", 208, ctypes.c_uint32),
-    ("hflags", 216, ctypes.c_uint32),
-    ("hflags2", 220, ctypes.c_uint32),
-    ("segs", 224, Segment * 6),
-    ("ldt", 368, Segment),
-    ("tr", 392, Segment),
-    ("gdt", 416, Segment),
-    ("idt", 440, Segment),
-    ("cr", 464, ctypes.c_uint64 * 5),
-    ("efer", 632, ctypes.c_uint64),
-    ("sysenter_cs", 4840, ctypes.c_uint32),
-    ("sysenter_esp", 4848, ctypes.c_uint64),
-    ("sysenter_eip", 4856, ctypes.c_uint64),
-    ("star", 4864, ctypes.c_uint64),
-    ("lstar", 4880, ctypes.c_uint64),
-    ("cstar", 4888, ctypes.c_uint64),
-    ("fmask", 4896, ctypes.c_uint64),
-    ("kernel_gs_base", 4904, ctypes.c_uint64),
-    ("tsc_aux", 4936, ctypes.c_uint64),
-    ("pat", 5320, ctypes.c_uint64),
-    ("error_code", 5424, ctypes.c_int32),
-    ("exception_is_int", 5428, ctypes.c_int32),
-    ("exception_next_eip", 5432, ctypes.c_uint64),
-    ("dr", 5440, ctypes.c_uint64 * 8),
-    ("old_exception", 5536, ctypes.c_int32),
-)
-
-
-def _structure_fields() -> list[tuple[str, object]]:
-    fields: list[tuple[str, object]] = []
-    at = 0
-    for name, offset, kind in _FIELDS:
-        if offset > at:
-            fields.append((f"pad_{at}", ctypes.c_byte * (offset - at)))
-        fields.append((name, kind))
-        at = offset + ctypes.sizeof(kind)
-    return fields
-
-
-class SavedCpu(ctypes.Structure):
-    """The saved context. At rest `eflags` is the whole of RFLAGS; inside a hook its arithmetic flags are elsewhere."""
-
-    _pack_ = 1
-    _fields_ = _structure_fields()  # type: ignore[assignment]  # a list built from the table above
-    regs: ctypes.Array[ctypes.c_uint64]
-    rip: int
-    eflags: int
-    cc_src: int
-    cc_op: int
-    hflags: int
-    segs: ctypes.Array[Segment]
-    ldt: Segment
-    tr: Segment
-    gdt: Segment
-    idt: Segment
-    cr: ctypes.Array[ctypes.c_uint64]
-    efer: int
-    sysenter_cs: int
-    sysenter_esp: int
-    sysenter_eip: int
-    star: int
-    lstar: int
-    cstar: int
-    fmask: int
-    kernel_gs_base: int
-    tsc_aux: int
-    pat: int
-    error_code: int
-    exception_is_int: int
-    exception_next_eip: int
-    dr: ctypes.Array[ctypes.c_uint64]
-    old_exception: int
-
-
 def view(context: unicorn.UcContext) -> SavedCpu:
     """The structure over a context's buffer; valid as long as the context lives."""
     return SavedCpu.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
-
-
-def picked(*parts: tuple[str, int, str]) -> struct.Struct:
-    """What reads parts of a saved context, all at once: its field, bytes from the field's start, and format of each, in
-    the order in which they lie there."""
-    text, at = "<", 0
-    for name, offset, code in parts:
-        start = getattr(SavedCpu, name).offset + offset
-        text += f"{start - at}x{code}"
-        at = start + struct.calcsize(f"<{code}")
-    return struct.Struct(text)
 
 
 def context_size(uc: Uc) -> int:
@@ -175,11 +65,6 @@ def handle(uc: Uc) -> int:
     """Address of the engine struct."""
     raw = uc._uch
     return int(raw.value if hasattr(raw, "value") else raw)
-
-
-def set_selector(segment: Segment, selector: int, flags: int, base: int = 0, limit: int = 0xFFFFFFFF) -> None:
-    """Load a segment cache."""
-    _SEGMENT.pack_into(segment, 0, selector, base, limit, flags)
 
 
 def expect(what: str, found: object, wanted: object) -> None:

@@ -27,6 +27,7 @@ from emu.arch import KERNEL_HALF, PAGE_SIZE, Cr0, Rflags, Vector, is_canonical
 from emu.machine import code_hooks, engine
 from emu.machine.memory import Memory
 from emu.machine.registers import REGISTER_NAMES, Registers
+from emu.machine.saved_cpu import SavedCpu
 from emu.machine.stop import BREAK, Stop, StopKind
 
 _REGISTER_IDS = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in REGISTER_NAMES)
@@ -323,7 +324,7 @@ class HookedEngine(Registers):
             self._trace_hook = self._hook_code(on_code)
         self.flush_code()
 
-    def peek(self) -> engine.SavedCpu:
+    def peek(self) -> SavedCpu:
         """Inside a trace callback: the state before the instruction (RIP and lazy flags excepted)."""
         engine.context_save(self._uch, self._saved)
         return self.state

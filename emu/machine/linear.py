@@ -7,9 +7,9 @@ from operator import itemgetter
 
 from emu.arch import PAGE_SIZE
 from emu.machine.cpu import Cpu
-from emu.machine.engine import picked
 from emu.machine.memory import Memory
 from emu.machine.paging import Access, PagingMode, Pte, walk
+from emu.machine.saved_cpu import picked
 
 SYSTEM_READ = Access(implicit=True)
 """The CPU reading a descriptor table or the TSS (SDM 4.6.1: implicit supervisor access)."""

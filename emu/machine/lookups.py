@@ -14,10 +14,10 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from emu.arch import PAGE_SIZE
 from emu.machine.cpu import Cpu
-from emu.machine.engine import Segment, picked
 from emu.machine.linear import SYSTEM_READ, LinearMemory
 from emu.machine.memory import Memory
 from emu.machine.paging import Access, walk
+from emu.machine.saved_cpu import Segment, picked
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import c_uint64, sizeof
 
 from emu.arch import Rflags
-from emu.machine.engine import BASE_IN_SEGMENT, SavedCpu, Segment, picked, set_selector
+from emu.machine.saved_cpu import BASE_IN_SEGMENT, SavedCpu, Segment, picked, set_selector
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))

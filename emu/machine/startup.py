@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.arch import Cr0
-from emu.machine.engine import set_selector
 from emu.machine.registers import CS, DS, ES, FS, GS, RAX, RBX, RDX, SS
+from emu.machine.saved_cpu import set_selector
 
 if TYPE_CHECKING:
     from emu.machine.core import Core

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emu.arch import KERNEL_HALF, LOCAL_TIMER_VECTOR, Vector
 from emu.errors import Entry64Error
+from emu.events import EventType
 from emu.lab.chain import Entry
 from emu.lab.sweep.access import ACCESS, FAMILY
 from emu.lab.sweep.event import SweepEvent
@@ -60,7 +61,7 @@ def _cr2_matters(view: View, core: Core, entries: tuple[Entry, ...]) -> bool:
     for index in range(len(entries) - 1, -1, -1):
         entry = entries[index]
         ip = entries[index + 1].ip if index + 1 < len(entries) else core.cpu.ip
-        if entry.is_nmi:
+        if entry.type is EventType.NMI:
             calls = view.symbol(ip).startswith("nmi_touch_scratch")  # by exc_nmi's C
             return not calls and not (view.in_c(ip) and ip % SLOT_SIZE >= SLOT_WINDOW)
         if entry.vector == Vector.PF and (not view.in_c(ip) or ip % SLOT_SIZE == 0):

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from emu.arch import KERNEL_HALF, Cr4, Rflags
 from emu.machine.core import Core
-from emu.machine.engine import GENERAL_REGISTERS
 from emu.machine.machine import Machine
 from emu.machine.memory import PhysicalAddressError
 from emu.machine.paging import Access, PageFaultError
 from emu.machine.registers import CS, GS, REGISTER_NAMES, RSP, SS
+from emu.machine.saved_cpu import GENERAL_REGISTERS
 from kernel_stubs.abi import PerCpu, PtRegs
 from kernel_stubs.abi26 import is_linux26
 from kernel_stubs.context import Kernel, KernelOops, percpu_address

@@ -5,7 +5,7 @@ That process can be told the names of modules, and imports them: each module in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from emu.errors import ImageError
 from emu.machine.profile import Profile
@@ -14,7 +14,7 @@ from kernel_stubs.kernel_image import build_image
 _MODULES = {"linux-6": "linux_6", "linux-2.6": "linux_2_6"}
 
 
-def modules(kernels: Iterable[str]) -> list[str]:
+def modules(kernels: Collection[str]) -> list[str]:
     """Names of the modules that make ready for scenarios of these kernel images."""
     return [f"{__name__}.{module}" for kernel, module in _MODULES.items() if kernel in kernels]
 
